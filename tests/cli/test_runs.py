@@ -32,6 +32,18 @@ def test_list_and_show_name_the_run_and_its_state(finished) -> None:
     assert "finished at step 12 of 12" in finished("runs", "show", "one").out
 
 
+def test_where_selects_runs_by_settings_and_results(finished) -> None:
+    def listed(where: str) -> list[str]:
+        return [run["id"] for run in json.loads(finished("runs", "list", "--where", where, "--json").out)["runs"]]
+
+    assert listed("state:finished step=12 i2t_r1>=0") == ["one"]
+    assert listed("state:running") == []
+    assert "matches: nothing" in finished("runs", "list", "--where", "nothing").out
+    wrong = finished("runs", "list", "--where", "stat:finished")
+    assert wrong.code == 2
+    assert "near to it: state" in wrong.err
+
+
 @pytest.fixture
 def diagnosed(workbench):
     """A run of 12 steps with a conflict of fd and clip, and a snapshot of a later step."""

@@ -16,7 +16,7 @@ from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.snapshots import Probe
 from workbench.tui.app import Workbench
 from workbench.tui.home.board import Board
-from workbench.tui.home.table import studies_of
+from workbench.tui.home.studies import studies_of
 from workbench.tui.run.affinity import AffinityPane
 from workbench.tui.run.screen import RunScreen
 from workbench.tui.study.screen import StudyScreen

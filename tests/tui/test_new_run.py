@@ -109,3 +109,20 @@ def test_the_first_match_of_the_filter_is_edited(drive) -> None:
         assert pilot.app.screen.draft.settings == {"train.batch_size": "16"}
 
     drive(steps)
+
+
+def test_settings_come_in_groups_that_open(drive, seen) -> None:
+    async def steps(pilot) -> None:
+        await pilot.press("N")
+        rows = pilot.app.screen.query_one("Rows")
+        assert "recipe" in rows.lines
+        assert "group/optimizer" in rows.lines
+        assert "optimizer.learning_rate" not in rows.lines
+        assert "learning_rate=0.002" in seen(pilot)  # a closed group tells what is in it
+        rows.move_to(list(rows.lines).index("group/optimizer"))
+        await pilot.press("enter", "j", "enter", "ctrl+u", *"0.01", "enter")
+        assert pilot.app.screen.draft.settings == {"optimizer.learning_rate": "0.01"}
+        await pilot.press("k", "enter")
+        assert "optimizer.learning_rate" in rows.lines  # what was edited stays in sight
+
+    drive(steps)

@@ -15,10 +15,12 @@ from workbench.runs.directory import RunDirectory, find_run, list_runs
 from workbench.runs.studies import studies_with_runs
 from workbench.tui.app import show
 from workbench.tui.home.board import Board, Row
-from workbench.tui.home.table import headline, ordered, run_cells
+from workbench.tui.home.fields import ordered
+from workbench.tui.home.table import headline, run_cells, spark_scale
 from workbench.tui.preferences import Preferences
 from workbench.tui.rows import Cell
 from workbench.views.metrics import metric_label
+from workbench.views.query import Query
 
 ONCE_S = 3600.0  # time limit of a poll: long enough to read every log to its end
 
@@ -80,7 +82,7 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
         pass
     if board.problem:
         raise ValueError(board.problem)
-    rows = [row for row in ordered(board, memory) if only in (None, row.run.id)]
+    rows = [row for row in ordered(board, memory, Query(), headline(board, memory)) if only in (None, row.run.id)]
     rows = [row for row in rows if not study or (row.origin and row.origin.study == study)]
     if json:
         print_json({"runs": [_document(row) for row in rows]})
@@ -97,7 +99,8 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
 
 def _lines(board: Board, memory: Any, rows: list[Row]) -> list[list[str]]:
     metric = headline(board, memory)
-    shown = [run_cells(row, metric) for row in rows]
+    scale = spark_scale(board, metric)
+    shown = [run_cells(row, metric, scale) for row in rows]
     for row, one in zip(rows, shown, strict=True):
         if row.problem:  # printed in full below the table
             one["state"] = Cell(row.state or "unreadable")

@@ -1,5 +1,6 @@
 """``workbench runs``: list, show, compare, steer, stop, resume and fork runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -14,31 +15,49 @@ from workbench.cli.output import indented, print_json, print_line, print_rows
 from workbench.cli.ranks import Gpus, train_on
 from workbench.cli.show import show
 from workbench.cli.train import Detach, follow, start_detached_run, train_as_other_rank
-from workbench.config.toml import check_changes, load_run_config, split_override
+from workbench.config.study import flat
+from workbench.config.toml import check_changes, load_run_config, read_toml, split_override
 from workbench.errors import visible
 from workbench.preflight.precheck import check_config
 from workbench.process import check_single_process, launched_rank
 from workbench.runs.checkpoints import CheckpointRemovedError
-from workbench.runs.directory import check_can_create, find_run, list_runs
+from workbench.runs.directory import RunDirectory, check_can_create, find_run, list_runs
 from workbench.runs.liveness import run_status, send_command
-from workbench.runs.summary import summary_or_reason
+from workbench.runs.summary import Summary, summary_or_reason
 from workbench.views.metrics import metric_label
+from workbench.views.query import WORDS, parse_query
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
 
+WhereOption = Annotated[
+    str,
+    typer.Option(
+        metavar="QUERY",
+        help="Only runs that match: words in name, state, recipe, study or cell, and comparisons such as "
+        "state:finished, seed=1, fd.weight>=500 or i2t_r1>10 (in %), each negated by a - before it.",
+    ),
+]
+
+
 @app.command("list")
-def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """List all runs, newest first.
+def list_(runs: RunsDir = DEFAULT_RUNS, where: WhereOption = "", json: Json = False) -> None:
+    """List all runs, newest first, or those that a query selects.
 
     Examples:
 
         workbench runs list
+        workbench runs list --where "loss.fd.weight>=500 state:finished i2t_r1>10"
         workbench runs list --runs other/runs --json
     """
     summaries = [summary_or_reason(run) for run in list_runs(runs)]
+    if where:
+        summaries = _matching(summaries, where)
     if json:
         print_json({"runs": [summary.to_document() for summary in summaries]})
+        return
+    if not summaries and where:
+        print_line(f"no run in {runs} matches: {visible(where)}")
         return
     if not summaries:
         print_line(f"{runs} holds no runs yet; start one with: workbench train --recipe clip-kd")
@@ -53,6 +72,27 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     for summary in summaries:
         if summary.state == "unreadable":
             print_line(f"{visible(summary.id)}: {indented(summary.reason)}")
+
+
+def _matching(summaries: Sequence[Summary], where: str) -> list[Summary]:
+    """The runs that a query selects. Raises ValueError if it names what no run has."""
+    records = {summary.id: _record(summary) for summary in summaries}
+    query = parse_query(where, dict.fromkeys(name for record in records.values() for name in record))
+    words = {name: " ".join(str(record.get(word) or "") for word in WORDS) for name, record in records.items()}
+    return [summary for summary in summaries if query.matches(records[summary.id].get, words[summary.id])]
+
+
+def _record(summary: Summary) -> dict[str, Any]:
+    """A run's settings, results and place in its study, by the names that the dashboard's queries use."""
+    try:
+        table = read_toml(RunDirectory(Path(summary.dir)).config_file)
+    except ValueError:
+        table = {}  # unreadable, which its line says
+    origin = table.pop("sweep", None) or {}
+    found = flat(table) | {"name": summary.id, "state": summary.state, "step": summary.step}
+    found |= {name: origin.get(name) for name in ("study", "cell")}
+    found["progress"] = 100 * summary.step / summary.num_steps if summary.num_steps else None
+    return found | {name: value * metric_label(name).factor for name, value in summary.metrics.items()}
 
 
 app.command()(show)

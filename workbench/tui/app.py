@@ -47,7 +47,7 @@ THEMES = (
         "workbench-light",
         primary="#0072B2",
         secondary="#56B4E9",
-        accent="#A65E00",
+        accent="#9E5900",
         warning="#8A5A00",
         error="#B03A00",
         success="#00694C",

@@ -18,9 +18,11 @@ from workbench.tui.charts.plot import Plot, curve, letter_of, plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.follow import Name, RunFollower
 from workbench.tui.host import is_in_view
-from workbench.tui.tabs import LENS_KEYS, Label, PanedScreen, Panes, Reading, pane_keys
-from workbench.tui.text import Table, columns_text, state_text
-from workbench.views.comparison import ComparedRun, Comparison, Evaluated, MetricRow, compare_runs, setting_text
+from workbench.tui.label import Label
+from workbench.tui.tabs import LENS_KEYS, PanedScreen, Panes, Reading, pane_keys
+from workbench.tui.text import Table, state_text
+from workbench.tui.workspace.texts import differences_text, settings_text
+from workbench.views.comparison import ComparedRun, Comparison, Evaluated, compare_runs, setting_text
 from workbench.views.metrics import in_order, metric_label
 from workbench.views.results import PairedView, ResultRow, paired_view
 
@@ -208,7 +210,11 @@ class CompareScreen(PanedScreen):
             return
         width = self.size.width - 4
         is_settings = self.pane == "settings"
-        text = settings_text(comparison, width) if is_settings else differences_text(comparison, self.group, width)
+        text = (
+            settings_text(comparison, width)
+            if is_settings
+            else differences_text(comparison, self.group.pairings(), width)
+        )
         self.query_one(f"#{self.pane}-text", Label).update(text)
 
     def _head(self) -> Text:
@@ -258,56 +264,3 @@ def _entry(place: int, follower: RunFollower, colors: Mapping[str, str]) -> Text
         where = ""
     text = Text.assemble((f"{letter_of(place)} ", f"bold {colors[follower.run.id]}"), visible(follower.run.id))
     return text.append(f"  {visible(follower.problem) or state_text(status, is_quiet=False) + where}", "dim")
-
-
-def letters_of(comparison: Comparison) -> list[str]:
-    """The letters of the compared runs."""
-    return [letter_of(place) for place in range(len(comparison.runs))]
-
-
-def settings_text(comparison: Comparison, width: int) -> Text:
-    """The settings that differ between runs, then those that are equal."""
-    text = Text()
-    differing = comparison.differing
-    text.append("settings that differ\n" if differing else "no setting differs\n", "bold")
-    rows = [[one.name, *map(setting_text, one.values)] for one in differing]
-    text.append(columns_text(["", *letters_of(comparison)], rows, width))
-    text.append("\nequal settings\n", "bold")
-    same = [[one.name, setting_text(one.values[0])] for one in comparison.settings if not one.differs]
-    return text.append(columns_text(["", "all"], same, width))
-
-
-def differences_text(comparison: Comparison, group: RunGroup, width: int) -> Text:
-    """Each run's metrics with the differences to the first run; then groups of runs paired by seed."""
-    text = Text()
-    letters = letters_of(comparison)
-    for split in comparison.splits:
-        steps = sorted({step for step in split.steps if step is not None})
-        text.append(f"{split.split} after step {', '.join(f'{step:,}' for step in steps)}\n", "bold")
-        text.append(columns_text(["", *letters], [_metric_cells(row) for row in split.rows], width))
-        if not split.same_pairs:
-            text.append("evaluated on different pairs: the differences include those of the data\n", "italic")
-        text.append("\n")
-    if not comparison.splits:
-        text.append("no run has been evaluated yet\n", "italic")
-    for views in group.pairings():
-        text.append(f"paired by seed: {visible(views[0].treated)} against {visible(views[0].baseline)}\n", "bold")
-        for view in views:
-            seeds = f"{len(view.seed_S)} seed{'s' if len(view.seed_S) > 1 else ''}"
-            interval = view.interval_text if len(view.seed_S) > 1 else "no interval from one seed"
-            text.append(f"  {view.metric.label:24} {view.gain_text:>14}   {interval}, {seeds}\n")
-        text.append("\n")
-    return text.append(
-        "in parentheses: the difference to the first run ± its standard error for independent pairs\n", "italic"
-    )
-
-
-def _metric_cells(row: MetricRow) -> list[str]:
-    found = [row.metric.title]
-    for value, difference, error in zip(row.values, row.differences, row.difference_errors, strict=True):
-        own = row.metric.number(value)
-        if len(found) > 1 and difference is not None:
-            spread = f" ± {row.metric.number(error)}" if error is not None else ""
-            own += f" ({row.metric.number(difference, signed=True)}{spread})"
-        found.append(own)
-    return found

@@ -87,6 +87,7 @@ Form #verdict.-wrong { color: $error; }
     def __init__(self, title: str, fields: Fields, check: Check) -> None:
         super().__init__()
         self._title, self._fields, self._check = title, fields, check
+        self._is_touched = False  # nothing is wrong with what nobody has filled in yet
 
     def compose(self) -> ComposeResult:
         with Vertical(id="frame"):
@@ -127,10 +128,11 @@ Form #verdict.-wrong { color: $error; }
             verdict, is_error = str(error), True
         label = self.query_one("#verdict", Static)
         label.update(Text(visible(verdict)))
-        label.set_class(is_error, "-wrong")
+        label.set_class(is_error and self._is_touched, "-wrong")
         self.query_one("#yes", Button).disabled = is_error
 
     def on_input_changed(self) -> None:
+        self._is_touched = self._is_touched or self.filled != {name: text for name, (_, text) in self._fields.items()}
         self.run_check()
 
     def on_input_submitted(self) -> None:
@@ -143,6 +145,7 @@ Form #verdict.-wrong { color: $error; }
             self.dismiss(None)
 
     def action_submit(self) -> None:
+        self._is_touched = True
         self.run_check()
         if not self.query_one("#yes", Button).disabled:
             self.dismiss(self.filled)

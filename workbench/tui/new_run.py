@@ -34,6 +34,21 @@ OF_A_LOSS = "a setting of this loss: see `workbench losses`"
 HIDDEN = ("recipe", "question", "seed", "data.seed", "train.num_steps")  # set by the command's options instead
 FIRST_RECIPE = "clip-kd"
 LEAST_NAME, MOST_NAME = 16, 40
+GROUP = "group/"  # prefix of the key of a group's row; names of settings contain no slash
+FIRST_GROUP, INDENT = "run", "  "
+GROUPS = {
+    FIRST_GROUP: "what is trained, how long, and under which name",
+    "data": "the pairs to train on, to select by and to report",
+    "student": "the architecture and the tokenizer",
+    "teacher": "the model that is distilled",
+    "inheritance": "how the student starts from the teacher's weights, and what is pruned on the way",
+    "loss": "the losses with their weights and settings",
+    "optimizer": "learning rate, its schedule, and regularization",
+    "train": "length, batch size and precision",
+    "curation": "which pairs of a larger batch are trained on",
+    "evaluate": "when and on what the student is evaluated",
+    "log": "what is logged and kept, and how often",
+}
 
 
 @dataclass
@@ -99,6 +114,11 @@ def written(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else "" if value is None else as_text(value)
 
 
+def group_of(name: str) -> str:
+    """The group of an option or setting: its table in a recipe."""
+    return FIRST_GROUP if name in COMMAND_OPTIONS or "." not in name else name.partition(".")[0]
+
+
 def setting_help(name: str) -> str:
     """Help on a setting, from its docstring."""
     if name in COMMAND_OPTIONS:
@@ -141,6 +161,7 @@ class NewRunScreen(Screen[None]):
         self.draft = Draft(runs_dir)
         self._error = ""
         self._words = ""  # of the filter
+        self._open = {FIRST_GROUP}
         self._shown_rows: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
@@ -164,17 +185,41 @@ class NewRunScreen(Screen[None]):
             self._shown_rows = self.draft.rows()
         except ValueError:
             self._shown_rows = {"recipe": self.draft.options.get("recipe", "")}  # the summary shows the error
-        words = self._words.lower().split()
-        names = [name for name in self._shown_rows if all(word in name.lower() for word in words)]
-        width = max(LEAST_NAME, min(MOST_NAME, max(map(len, names), default=0), self.size.width // 2))
+        names = self._names()
+        longest = max((len(name) for name in names if not name.startswith(GROUP)), default=0)
+        width = max(LEAST_NAME, min(MOST_NAME, longest + len(INDENT), self.size.width // 2))
         columns = [Column("name", "", width), Column("value", "", max(8, self.size.width - width - 2 * GAP - 1))]
-        lines: dict[str, Line] = {}
-        for name in names:
-            color = "accent" if self.draft.is_changed(name) else ""
-            lines[name] = (Cell(name, color), Cell(self._shown_rows[name], color))
-        self.query_one(Rows).show(columns, lines)
+        self.query_one(Rows).show(columns, {name: self._line(name) for name in names})
         self._check()
         self._draw_about()
+
+    def _names(self) -> list[str]:
+        """The keys of the rows: groups, each followed by its settings if it is open; with a filter, what matches."""
+        if words := self._words.lower().split():
+            return [name for name in self._shown_rows if all(word in name.lower() for word in words)]
+        groups: dict[str, list[str]] = {}
+        for name in self._shown_rows:
+            groups.setdefault(group_of(name), []).append(name)
+        return [
+            row
+            for group, names in groups.items()
+            for row in (GROUP + group, *(names if group in self._open or any(map(self._is_new, names)) else ()))
+        ]
+
+    def _is_new(self, name: str) -> bool:
+        """Whether the setting was edited: its group stays open."""
+        return name not in COMMAND_OPTIONS and self.draft.is_changed(name)
+
+    def _line(self, key: str) -> Line:
+        if not key.startswith(GROUP):
+            color = "accent" if self.draft.is_changed(key) else ""
+            indent = "" if self._words else INDENT
+            return Cell(indent + key, color), Cell(self._shown_rows[key], color)
+        group = key.removeprefix(GROUP)
+        own = {name: text for name, text in self._shown_rows.items() if group_of(name) == group}
+        is_open = group in self._open or any(map(self._is_new, own))
+        some = ", ".join(f"{name.removeprefix(f'{group}.')}={text}" for name, text in own.items() if text)
+        return Cell(f"{'▾' if is_open else '▸'} {group}", "primary"), Cell("" if is_open else some, "text-muted")
 
     def _check(self) -> None:
         try:
@@ -187,16 +232,24 @@ class NewRunScreen(Screen[None]):
 
     def _draw_about(self) -> None:
         key = self.query_one(Rows).key
-        self.query_one("#about", Static).update(
-            Text(setting_help(key) if key else "no setting matches; esc clears the filter")
-        )
+        if key is None:
+            text = "no setting matches; esc clears the filter"
+        elif key.startswith(GROUP):
+            text = f"{GROUPS.get(key.removeprefix(GROUP), '')}; enter opens or closes it".removeprefix("; ")
+        else:
+            text = setting_help(key)
+        self.query_one("#about", Static).update(Text(text))
 
     def on_rows_moved(self) -> None:
         self._draw_about()
 
     def on_rows_chosen(self) -> None:
-        """Edit the setting at the cursor."""
-        if (key := self.query_one(Rows).key) is not None:
+        """Edit the setting at the cursor, or open or close the group."""
+        key = self.query_one(Rows).key
+        if key is not None and key.startswith(GROUP):
+            self._open ^= {key.removeprefix(GROUP)}
+            self.draw()
+        elif key is not None:
             field = self.query_one("#value", Input)
             self.add_class("-typing")
             with field.prevent(Input.Changed):

@@ -10,6 +10,18 @@ from workbench.files import write_atomically
 
 Axis = Literal["step", "time"]  # what a chart shows on its x axis
 View = Literal["runs", "by study", "studies"]
+MOST_FOLDERS = 50  # whose views are kept
+
+
+class SavedView(BaseModel):
+    """A named view of a folder's runs: what is selected, in which order, with which columns."""
+
+    filter: str = ""
+    sort: str = "newest"
+    is_reversed: bool = False
+    view: View = "runs"
+    metric: str = ""
+    columns: list[str] = []
 
 
 class Preferences(BaseModel):
@@ -19,15 +31,38 @@ class Preferences(BaseModel):
 
     theme: str = "workbench-dark"
     sort: str = "newest"
+    """An order of the runs table, or a field, setting or metric."""
+    is_reversed: bool = False
     filter: str = Field("", exclude=True)
-    """Words that select runs; not saved, since another folder has other runs."""
+    """The query that selects runs; not saved, since another folder has other runs."""
     view: View = "runs"
     metric: str = ""
     """The metric of the runs table; empty for the first one that any run has."""
+    columns: list[str] = []
+    """The fields, settings and metrics that were picked as columns."""
+    saved: dict[str, dict[str, SavedView]] = {}
+    """The named views of each folder."""
     pane: str = "loss"
     is_log: bool = False
     smoothing: float = 0.0
     axis: Axis = "step"
+
+    def keep_view(self, folder: str, name: str) -> None:
+        """Save what is shown as a view of ``folder``."""
+        own = SavedView.model_validate(self.model_dump(include=set(SavedView.model_fields)) | {"filter": self.filter})
+        others = {key: views for key, views in self.saved.items() if key != folder}
+        kept = dict(list(others.items())[-(MOST_FOLDERS - 1) :])
+        self.saved = kept | {folder: self.saved.get(folder, {}) | {name: own}}
+
+    def forget_view(self, folder: str, name: str) -> None:
+        """Delete a saved view."""
+        left = {key: view for key, view in self.saved.get(folder, {}).items() if key != name}
+        self.saved = {key: views for key, views in (self.saved | {folder: left}).items() if views}
+
+    def apply_view(self, folder: str, name: str) -> None:
+        """Show a saved view."""
+        for key, value in self.saved[folder][name]:
+            setattr(self, key, value)
 
 
 def preferences_file() -> Path:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -14,18 +15,31 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from workbench.errors import visible
+from workbench.tui.label import Label
 from workbench.tui.text import hex_of
 
 GAP = 2
 SCROLLBAR = 2  # cells reserved for the scrollbar
+DOWN, UP = "▾", "▴"  # in the heading that the rows are sorted by; up: reversed
 
 
 class Column(NamedTuple):
-    """A column: the key of its cells, its heading, and its width in terminal cells."""
+    """A column: the key of its cells, its heading, and its width in terminal cells.
+
+    ``is_number``: heading and cells are aligned to the right. ``sign`` is ▾ or ▴ in the column that the rows are sorted
+    by.
+    """
 
     key: str
     heading: str
     width: int
+    is_number: bool = False
+    sign: str = ""
+
+    def fitted(self, text: str) -> str:
+        """A cell's text, padded or cut to exactly the column's width."""
+        cut = clipped(text, self.width)
+        return cut.rstrip().rjust(self.width) if self.is_number and cell_len(text) <= self.width else cut
 
 
 class Cell(NamedTuple):
@@ -38,9 +52,60 @@ class Cell(NamedTuple):
 Line = tuple[Cell, ...]
 
 
-def headings_text(columns: Sequence[Column]) -> str:
-    """The header line of a table."""
-    return "".join(" " * GAP + clipped(one.heading, one.width) for one in columns)[GAP - 1 :]
+def sorted_lines(lines: dict[str, Line], columns: Sequence[Column], key: str, *, is_reversed: bool) -> dict[str, Line]:
+    """The rows in the order of a column: of its numbers, largest first, or of its text; what has none is last."""
+    places = [place for place, column in enumerate(columns) if column.key == key]
+    if not places:
+        return lines
+    place = places[0]
+    values = {row: _number(line[place].text) if columns[place].is_number else None for row, line in lines.items()}
+    texts = {row: line[place].text.strip().lower() for row, line in lines.items()}
+    if columns[place].is_number:
+        there = [row for row, value in values.items() if value is not None]
+        there.sort(key=lambda row: values[row] or 0.0, reverse=not is_reversed)
+    else:
+        there = sorted((row for row in lines if texts[row]), key=texts.__getitem__, reverse=is_reversed)
+    return {row: lines[row] for row in [*there, *(row for row in lines if row not in set(there))]}
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.replace(",", "").replace("\N{MINUS SIGN}", "-"))
+    except ValueError:
+        return None
+
+
+class Headings(Label):
+    """The header line of a table. A click on a heading asks for the order of its column."""
+
+    DEFAULT_CSS = """
+    Headings { height: 1; text-style: bold; background: $surface; text-wrap: nowrap; text-overflow: clip; }
+    """
+
+    class Clicked(Message):
+        """A click on the heading of the column ``key``."""
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._columns: tuple[Column, ...] = ()
+
+    def show(self, columns: Sequence[Column]) -> None:
+        """Show the headings of these columns."""
+        self._columns = tuple(columns)
+        parts = (" " * GAP + one.fitted(one.heading + one.sign) for one in columns)
+        self.update(Text("".join(parts)[GAP - 1 :]), layout=False)
+
+    def on_click(self, event: events.Click) -> None:
+        left = 1
+        for column in self._columns:
+            if left <= event.x < left + column.width + GAP:
+                self.post_message(self.Clicked(column.key))
+                return
+            left += column.width + GAP
 
 
 class Rows(ScrollView, can_focus=True, inherit_bindings=False):
@@ -71,7 +136,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.cursor = 0
-        self._widths: list[int] = []
+        self._columns: tuple[Column, ...] = ()
         self._keys: list[str] = []
         self._lines: dict[str, Line] = {}
 
@@ -88,14 +153,15 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def show(self, columns: Sequence[Column], lines: dict[str, Line]) -> None:
         """Replace the rows; if the keys and their order are unchanged, only rows that differ are redrawn."""
         keys, before, at_cursor = list(lines), self._lines, self.key
-        widths = [one.width for one in columns]
+        # A sort sign belongs to the headings alone.
+        shown = tuple(one._replace(heading="", sign="") for one in columns)
         self._lines = lines
-        if keys == self._keys and widths == self._widths:
+        if keys == self._keys and shown == self._columns:
             for place, key in enumerate(keys):
                 if lines[key] != before[key]:
                     self.refresh_line(place)
             return
-        self._keys, self._widths = keys, widths
+        self._keys, self._columns = keys, shown
         self.cursor = keys.index(at_cursor) if at_cursor in lines else min(self.cursor, max(0, len(keys) - 1))
         self.virtual_size = Size(self.size.width, len(keys))
         self.refresh()
@@ -110,9 +176,9 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             base += self.get_component_rich_style("rows--cursor")
         colors = self.app.theme_variables
         segments = [Segment(" ", base)]
-        for (text, color), size in zip(self._lines[self._keys[place]], self._widths, strict=True):
+        for (text, color), column in zip(self._lines[self._keys[place]], self._columns, strict=True):
             style = base + Style(color=hex_of(colors, color) or None) if color else base
-            segments += [Segment(clipped(visible(text), size), style), Segment(" " * GAP, base)]
+            segments += [Segment(column.fitted(visible(text)), style), Segment(" " * GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def move_to(self, place: int) -> None:

@@ -5,27 +5,13 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.visual import VisualType
-from textual.widgets import Static, Tab, TabbedContent, TabPane
+from textual.widgets import Tab, TabbedContent, TabPane
 
 from workbench.tui.charts.chart import Chart, Charts
 from workbench.tui.charts.plot import Lens, Plot
 from workbench.tui.host import Host
 
 TAB_PADDING = 2  # cells
-
-
-class Label(Static):
-    """Text that is drawn again only if it changes, so that a screen on which nothing happens sends nothing."""
-
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__("", id=id, classes=classes, markup=False)
-        self._shown: VisualType = ""
-
-    def update(self, content: VisualType = "", *, layout: bool = True) -> None:
-        if content != self._shown:
-            self._shown = content
-            super().update(content, layout=layout)
 
 
 class Reading(VerticalScroll, can_focus=True):
@@ -115,6 +101,7 @@ class PanedScreen(Screen[None]):
     DEFAULT_CSS = """
     PanedScreen Panes { height: 1fr; }
     PanedScreen ContentSwitcher { height: 1fr; }
+    PanedScreen Tab { color: $foreground 75%; }
     PanedScreen TabPane { padding: 0; height: 1fr; }
     PanedScreen Reading { height: 1fr; padding: 0 1; }
     PanedScreen Reading > Static { height: auto; }

@@ -1,6 +1,7 @@
 """Text that all screens share: a run's state, progress bars, sparklines, numbers and tables."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -15,6 +16,7 @@ COLUMN_GAP = 2  # cells
 NOTHING = "\N{EN DASH}"
 QUIET_AFTER_S = 15.0  # at least: a run that logs every second is not silent after three
 BLOCKS = "▁▂▃▄▅▆▇█"
+NUMBER = re.compile(r"[+\N{MINUS SIGN}-]?[\d,]*\.?\d+(e[+\N{MINUS SIGN}-]?\d+)?( ?%)?( \(.*\))?")
 BAR = " ▏▎▍▌▋▊▉█"
 COLORS = {
     "running": "success",
@@ -66,17 +68,16 @@ def bar(share: float, width: int) -> str:
     return ("█" * full + (BAR[rest] if rest else "")).ljust(width)
 
 
-def sparkline(values: list[float], width: int) -> str:
-    """The last ``width`` values as blocks, scaled from their minimum to their maximum; ``×`` if not finite."""
+def sparkline(values: list[float], width: int, scale: tuple[float, float]) -> str:
+    """The last ``width`` values as blocks on a scale from its least to its greatest value; ``×`` if not finite."""
     shown = values[-width:]
-    finite = [value for value in shown if math.isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    low, high = scale
     span = high - low
 
     def block(value: float) -> str:
         if not math.isfinite(value):
             return "×"
-        return BLOCKS[round((value - low) / span * 7)] if span > 0 else BLOCKS[3]
+        return BLOCKS[min(7, max(0, round((value - low) / span * 7)))] if span > 0 else BLOCKS[3]
 
     return "".join(map(block, shown))
 
@@ -96,22 +97,42 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def decimal(value: float | None) -> str:
+    """A number with three decimals, so that a column of them is aligned at the point; very small ones as an exponent.
+
+    >>> decimal(0.8388), decimal(12.5), decimal(2e-5)
+    ('0.839', '12.500', '2.00e−05')
+    """
+    if value is None or not math.isfinite(value) or (value and not 5e-4 <= abs(value) < 1e6):
+        return number(value)
+    return f"{value:,.3f}".replace("-", "\N{MINUS SIGN}")
+
+
 def hex_of(colors: Mapping[str, str], name: str) -> str:
     """A theme's color as ``#rrggbb``; empty if it is not given in hex."""
     color = colors.get(name, "")
     return color[:7] if color.startswith("#") else ""
 
 
+def _is_number(cell: str) -> bool:
+    """Whether a cell is empty, a dash, or starts as a number does and has no letters but those of exponents."""
+    return cell in ("", NOTHING) or bool(NUMBER.fullmatch(cell))
+
+
 def columns_text(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Text:
-    """A table in aligned columns. Where it is wider than ``width``, each row becomes a list of its cells."""
+    """A table in aligned columns, numbers to the right. Wider than ``width``, each row becomes a list of its cells."""
     clean = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headings, *clean, strict=True)]
     text = Text()
     if not rows:
         return text
     if sum(widths) + COLUMN_GAP * len(widths) <= width:
+        are_numbers = [all(map(_is_number, column)) for column in zip(*clean, strict=True)]
         for place, line in enumerate([list(headings), *clean]):
-            cells = [set_cell_size(cell, size) for cell, size in zip(line, widths, strict=True)]
+            cells = [
+                cell.rjust(size) if is_number else set_cell_size(cell, size)
+                for cell, size, is_number in zip(line, widths, are_numbers, strict=True)
+            ]
             text.append((" " * COLUMN_GAP).join(cells).rstrip() + "\n", "" if place else "dim")
         return text
     for name, *values in clean:
@@ -120,3 +141,16 @@ def columns_text(headings: Sequence[str], rows: Sequence[Sequence[str]], width: 
             text.append(f"  {letter} ", "dim")
             text.append(f"{value or NOTHING}\n")
     return text
+
+
+def shortest(names: Sequence[str]) -> dict[str, str]:
+    """The shortest ends of dotted names that differ from one another: ``fd.weight`` beside ``icl.weight``."""
+    found: dict[str, str] = {}
+    for name in names:
+        parts = name.split(".")
+        for start in reversed(range(len(parts))):
+            short = ".".join(parts[start:])
+            if sum(other == short or other.endswith(f".{short}") for other in names) == 1:
+                break
+        found[name] = short
+    return found

@@ -177,7 +177,7 @@ def test_what_lies_behind_a_dialog_goes_on(record, drive, done, soon, opens: boo
         await soon(lambda: " 70%" in screenshot())
         assert pilot.app.screen.is_modal
 
-    drive(steps, run=run if opens else None, size=(120, 40))
+    drive(steps, run=run if opens else None, size=(120, 60))  # the dialog must not cover the first row
 
 
 def test_runs_of_a_study_stand_together(record, drive) -> None:
@@ -353,3 +353,72 @@ def test_a_search_is_finished_once_its_trials_are(record, drive, seen, soon, tmp
         assert "open" in seen(pilot)
 
     drive(steps, size=(140, 45))
+
+
+def test_a_click_on_a_heading_sorts_and_a_second_one_reverses(record, drive, seen) -> None:
+    for name, last in (("b", 50), ("a", 20), ("c", 30)):
+        record(name, last=last, state="stopped")
+
+    async def steps(pilot) -> None:
+        heading = next(line for line in seen(pilot).splitlines() if "done" in line)
+        await pilot.click("#headings", offset=(heading.index("done") + 2, 0))
+        assert (read_preferences().sort, shown(pilot)) == ("progress", ["b", "c", "a"])
+        assert "done▾" in seen(pilot)
+        await pilot.click("#headings", offset=(heading.index("done") + 2, 0))
+        assert shown(pilot) == ["a", "c", "b"]
+        assert "done▴" in seen(pilot)
+        await pilot.press("S")
+        assert shown(pilot) == ["b", "c", "a"]
+
+    drive(steps)
+
+
+def test_a_query_is_completed_and_what_is_wrong_with_it_is_said(record, drive, seen) -> None:
+    for weight in (1, 500):
+        record(f"fd-{weight}", settings={"loss": {"fd": {"weight": weight}}})
+
+    async def steps(pilot) -> None:
+        await pilot.press("slash", *"loss.f", "tab")
+        assert pilot.app.screen.query_one("#filter").value == "loss.fd.weight"
+        await pilot.press(*">100")
+        assert shown(pilot) == ["fd-500"]
+        await pilot.press(*" los=1")
+        assert "near to it" in seen(pilot).splitlines()[0]
+        await pilot.press("escape")
+        assert len(shown(pilot)) == 2
+
+    drive(steps)
+
+
+def test_picked_columns_are_shown_sorted_by_and_kept_in_a_named_view(record, drive, seen, notices) -> None:
+    for weight in (20, 7):
+        record(f"fd-{weight}", settings={"loss": {"fd": {"weight": weight}}})
+
+    async def steps(pilot) -> None:
+        await pilot.press("o", *["j"] * 2, "space", "enter")  # after the two metrics: the setting that differs
+        assert read_preferences().columns == ["loss.fd.weight"]
+        heading = next(line for line in seen(pilot).splitlines() if "state" in line)
+        await pilot.click("#headings", offset=(heading.index("weight"), 0))
+        assert shown(pilot) == ["fd-7", "fd-20"]
+        await pilot.press("slash", *"fd-7", "enter", "V", *"small", "enter")
+        assert "saved the view small" in notices(pilot)
+        await pilot.press("escape", "s", "o", "backspace", "enter")
+        assert len(shown(pilot)) == 2
+        await pilot.press("V", "enter")
+        assert shown(pilot) == ["fd-7"]
+        assert read_preferences().columns == ["loss.fd.weight"]
+        await pilot.press("V", "D")
+        assert read_preferences().saved == {}
+
+    drive(steps, size=(120, 30))
+
+
+def test_a_metric_is_visible_in_a_tiny_terminal(record, drive, seen) -> None:
+    record("a-run-with-a-long-name-s0")
+
+    async def steps(pilot) -> None:
+        (line,) = (line for line in seen(pilot).splitlines() if "finished" in line)
+        assert "52.5" in line
+        assert line.split()[0].endswith("s0")
+
+    drive(steps, size=(40, 15))

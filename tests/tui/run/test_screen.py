@@ -11,6 +11,7 @@ from workbench.runs.suites import SuiteResult, keep_result
 from workbench.tui.charts.chart import Chart
 from workbench.tui.follow import RunHistory
 from workbench.tui.preferences import read_preferences
+from workbench.tui.run.actions import fork_fields, fork_summary
 from workbench.tui.run.plots import metric_plots
 from workbench.tui.run.screen import PANES
 
@@ -393,3 +394,25 @@ def test_the_error_of_a_process_started_here_is_shown(record, drive, notices, so
         assert "once" not in notices(pilot)
 
     drive(steps, run=run)
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ((40, 80), {"at": "", "steps": ""}),  # the newest checkpoint has steps left
+        ((40, 100), {"at": "40", "steps": ""}),
+        ((100,), {"at": "", "steps": "200"}),  # nothing is left: as many steps once more
+    ],
+)
+def test_the_form_of_a_fork_opens_with_what_is_valid(record, steps: tuple[int, ...], wanted: dict[str, str]) -> None:
+    run = record("one", settings={"train": {"num_steps": 100, "batch_size": 20}})
+    for step in steps:
+        (run.checkpoints / f"step-{step:08}").mkdir(parents=True)
+    filled = {name: text for name, (_, text) in fork_fields(run).items()}
+    assert {name: filled[name] for name in wanted} == wanted
+    assert "Starts a new run" in fork_summary(run, filled)
+
+
+def test_without_a_checkpoint_there_is_no_form_but_the_remedy(record) -> None:
+    with pytest.raises(ValueError, match="press C"):
+        fork_fields(record("one"))

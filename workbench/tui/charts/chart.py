@@ -6,7 +6,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.color import Color
 from textual.containers import Grid
 from textual.message import Message
 from textual.strip import Strip
@@ -14,12 +13,12 @@ from textual.widget import Widget
 
 from workbench.tui.charts.drawing import CURSOR, FAINT, MARK, TITLE, Drawing, draw
 from workbench.tui.charts.plot import INK, Lens, Plot
+from workbench.tui.contrast import readable
 
 WIDE = 110  # columns from which charts are placed in two columns
 ZOOM = 0.5
 PAN = 0.25
 FAINTNESS = 0.55
-DARK = 0.4  # colors of less brightness are lightened on a dark background
 
 
 class Canvas(Widget):
@@ -121,10 +120,8 @@ class Chart(Canvas, can_focus=True):
             return self.get_component_rich_style(f"chart--{color}", partial=True)
         if color == INK:
             return Style()
-        shown = Color.parse(color)
-        # The figures' darkest colors are made for white paper.
-        is_lost = self.app.current_theme.dark and shown.brightness < DARK
-        return Style(color=(shown.lighten(0.2) if is_lost else shown).hex)
+        _, _, background, _ = self.colors
+        return Style(color=readable(color, background.hex))
 
     def action_cursor(self, columns: int) -> None:
         self.lens.move_cursor(columns, self.drawing.num_columns, self.drawing.full)

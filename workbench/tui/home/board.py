@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.events import EvalDone, RunResumed, StepDone
 from workbench.runs.directory import RunDirectory, list_runs
@@ -31,6 +31,7 @@ class Row:
     log_every_s: float | None = None  # between its last two StepDone
     problem: str = ""
     origin: "Origin | None" = None
+    settings: dict[str, Any] = field(default_factory=dict)  # by dotted name
     metrics: "dict[str, Trace]" = field(default_factory=dict)
     age: int = 0  # rank by creation time, 0 for the newest
     version: int = 0  # increases with every change
@@ -91,14 +92,9 @@ class Row:
 
     def read_on(self) -> bool:
         """Read another piece of the log for its evaluations; return whether there is more."""
-        from workbench.config.study import read_origin  # slow to import: not before the first screen is drawn
-
         if not self._has_origin:
             self._has_origin = True
-            try:
-                self.origin = read_origin(self.run.config_file)
-            except ValueError as error:
-                self.problem = str(error)
+            self._read_settings()
         try:
             events, offset, _ = tail_events(
                 self.run.events_file, self._offset, (EvalDone, RunResumed), max_bytes=PIECE_BYTES
@@ -116,6 +112,19 @@ class Row:
         self._offset = offset
         self.version += bool(events)
         return has_more
+
+    def _read_settings(self) -> None:
+        # Slow to import: not before the first screen is drawn.
+        from workbench.config.study import Origin, flat
+        from workbench.config.toml import read_toml
+
+        try:
+            table = read_toml(self.run.config_file)
+            sweep = table.pop("sweep", None)
+            self.origin = None if sweep is None else Origin.parse(sweep)
+            self.settings = flat(table)
+        except ValueError as error:
+            self.problem = str(error)
 
     def _take_evaluation(self, event: EvalDone) -> None:
         from workbench.views.curves import Trace
@@ -137,6 +146,8 @@ class Board:
         self.rows: dict[str, Row] = {}
         self.problem = ""
         self._unread: list[Row] = []
+        self._named: tuple[str, ...] = ()  # the runs that the names of settings were collected from
+        self._setting_names: list[str] = []
 
     def poll(self, budget_s: float = 0.1) -> bool:
         """Update all runs and read their logs for about ``budget_s`` seconds; return whether there is more to read."""
@@ -169,3 +180,14 @@ class Board:
     def metric_names(self) -> list[str]:
         """The metrics of all runs."""
         return list(dict.fromkeys(name for row in self.rows.values() for name in row.metrics))
+
+    @property
+    def setting_names(self) -> list[str]:
+        """The settings of all runs; first those in which runs differ."""
+        rows = [row for row in self.rows.values() if row.settings]
+        if (basis := tuple(row.run.id for row in rows)) != self._named:
+            self._named = basis
+            names = dict.fromkeys(name for row in rows for name in row.settings)
+            differs = {name for name in names if len({str(row.settings.get(name)) for row in rows}) > 1}
+            self._setting_names = sorted(names, key=lambda name: name not in differs)
+        return self._setting_names

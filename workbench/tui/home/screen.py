@@ -1,52 +1,49 @@
 """The first screen: all runs of a folder, or its studies."""
 
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import Input
 
 from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
 from workbench.tui.dialogs import KeyFooter
-from workbench.tui.home.board import Board, Row
+from workbench.tui.home import fields
+from workbench.tui.home.actions import HomeActions
+from workbench.tui.home.board import Row
+from workbench.tui.home.pickers import QueryInput
+from workbench.tui.home.studies import KEY, studies_of, study_line
 from workbench.tui.home.table import (
-    KEY,
-    SORTS,
     columns,
     headline,
     needs,
-    next_metric,
-    ordered,
     run_line,
     runs_table,
-    studies_of,
-    study_line,
+    spark_scale,
+    with_sign,
 )
-from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy, is_in_view
-from workbench.tui.preferences import View
-from workbench.tui.rows import Column, Line, Rows, headings_text
-from workbench.tui.tabs import Label
+from workbench.tui.host import OpenComparison, OpenRun, OpenStudy, is_in_view
+from workbench.tui.label import Label
+from workbench.tui.rows import Column, Headings, Line, Rows
 from workbench.tui.text import Table
 from workbench.views.metrics import metric_label
+from workbench.views.query import completions
 
 REFRESH_S = 1.0
 CATCH_UP_S = 0.15
 FIRST_BUDGET_S, BUDGET_S = 0.03, 0.1
-VIEWS: tuple[View, ...] = get_args(View)
 START_STUDY = "workbench sweep --study icl_weight"
 START = "workbench train --recipe clip-kd --detach"
 
 
-class HomeScreen(Screen[None]):
+class HomeScreen(HomeActions):
     """A live table of runs and studies: filter, sort, mark, open, compare."""
 
     DEFAULT_CSS = """
     HomeScreen #about { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
-    HomeScreen #headings { height: 1; text-style: bold; background: $surface; text-wrap: nowrap; text-overflow: clip; }
     HomeScreen #empty { display: none; height: 1fr; padding: 1 2; }
     HomeScreen #filter { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
     HomeScreen.-filtering #filter { display: block; }
@@ -57,32 +54,26 @@ class HomeScreen(Screen[None]):
         Binding("space", "mark", "mark"),
         Binding("c", "compare", "compare"),
         Binding("slash", "filter", "filter", key_display="/"),
-        Binding("s", "sort", "sort"),
-        Binding("m", "metric", "metric"),
-        Binding("u", "view", "studies"),
-        Binding("N", "new", "start a run; in the list of studies, a sweep", show=False),
+        *HomeActions.KEYS,
         Binding("escape", "clear", "clear the filter, then the marks", show=False),
     ]
-    app: Host
     export_name = "runs"
 
     def __init__(self, runs_dir: Path) -> None:
-        super().__init__()
-        self.board = Board(runs_dir)
+        super().__init__(runs_dir)
         self.marked: list[str] = []
         self._line_cache: dict[str, tuple[object, Line]] = {}  # by run: what its line depends on, and the line
 
     def compose(self) -> ComposeResult:
         yield Label(id="about")
-        yield Label(id="headings")
+        yield Headings(id="headings")
         yield Rows(id="runs")
         yield Label(id="empty")
-        placeholder = "words in name, state, recipe, study or cell"
-        yield Input(placeholder=placeholder, id="filter", compact=True, select_on_focus=False)
+        yield QueryInput(self._completions, id="filter")
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.query_one("#filter", Input).value = self.app.preferences.filter
+        self.show_filter()
         self.query_one(Rows).focus()
         self.set_interval(REFRESH_S, self.tick)
 
@@ -107,15 +98,16 @@ class HomeScreen(Screen[None]):
             return  # the screen is being closed
         preferences = self.app.preferences
         metric = headline(self.board, preferences)
-        shown = columns(self.size.width, metric, needs(self.board, of_studies=preferences.view == "studies"))
-        rows = ordered(self.board, preferences)
+        need = needs(self.board, of_studies=preferences.view == "studies", picked=preferences.columns)
+        shown = columns(self.size.width, metric, need)
+        rows = self.rows()
         self.marked = [run for run in self.marked if run in self.board.rows]
         lines = self._lines(rows, shown, metric)
         self.set_class(not lines, "-empty")
         if not lines:
             self.query_one("#empty", Label).update(Text(self._why_empty()))
         self.query_one("#about", Label).update(self._about(rows), layout=False)
-        self.query_one("#headings", Label).update(Text(headings_text(shown)), layout=False)
+        self.query_one(Headings).show(with_sign(shown, preferences.sort, is_reversed=preferences.is_reversed))
         self.query_one(Rows).show(shown, lines)
 
     def _lines(self, rows: list[Row], shown: list[Column], metric: str) -> dict[str, Line]:
@@ -137,18 +129,24 @@ class HomeScreen(Screen[None]):
     def _run_lines(self, rows: list[Row], shown: list[Column], metric: str) -> dict[str, Line]:
         """The lines of runs. Lines of ended runs are cached: with hundreds of runs, most lines never change."""
         lines: dict[str, Line] = {}
+        scale = spark_scale(self.board, metric)
         for row in rows:
             is_marked = row.run.id in self.marked
-            basis = (shown, metric, row.version, is_marked)
+            basis = (shown, metric, scale, row.version, is_marked)
             before = self._line_cache.get(row.run.id)
             if row.is_live or before is None or before[0] != basis:
-                before = (basis, run_line(row, shown, metric, is_marked=is_marked))
+                before = (basis, run_line(row, shown, metric, scale, is_marked=is_marked))
                 self._line_cache[row.run.id] = before
             lines[row.run.id] = before[1]
         return lines
 
     def _about(self, rows: list[Row]) -> Text:
         preferences, board = self.app.preferences, self.board
+        if self.query_problem:
+            return Text(visible(self.query_problem), "bold")
+        typed = self.query_one("#filter", Input).value if self.has_class("-filtering") else ""
+        if typed and (words := self._completions(typed)):
+            return Text("  ".join(map(visible, words)))
         num_live = sum(row.is_live for row in board.rows.values())
         total = f"{len(board.rows)} run{'' if len(board.rows) == 1 else 's'}"
         count = total if len(rows) == len(board.rows) else f"{len(rows)} of {total}"
@@ -157,7 +155,7 @@ class HomeScreen(Screen[None]):
             f"{num_live} live" if num_live else "",
             f"{len(self.marked)} marked" if self.marked else "",
             preferences.view if preferences.view != "runs" else "",
-            f"by {preferences.sort}" if preferences.view != "studies" else "",
+            self._order_text() if preferences.view != "studies" else "",
             f"filter: {visible(preferences.filter)}" if preferences.filter else "",
             metric_label(headline(board, preferences)).title,
         ]
@@ -170,7 +168,8 @@ class HomeScreen(Screen[None]):
             return f"no run here belongs to a study; start one with\n\n    {START_STUDY}\n\nu shows the runs"
         if self.board.rows:
             wanted = visible(self.app.preferences.filter)
-            return f"no run matches “{wanted}” in name, state, recipe, study or cell; esc shows all runs"
+            where = "words are searched in name, state, recipe, study and cell"
+            return f"no run matches “{wanted}”: {where}; esc shows all runs"
         folder = visible(str(self.board.runs_dir))
         return f"{folder} has no runs yet.\n\nPress N to start one, or run in another terminal\n\n    {START}"
 
@@ -180,9 +179,16 @@ class HomeScreen(Screen[None]):
         key = self.query_one(Rows).key
         return self.board.rows[key].run if key in self.board.rows else None
 
+    def _order_text(self) -> str:
+        preferences = self.app.preferences
+        return f"by {visible(preferences.sort)}" + (", reversed" if preferences.is_reversed else "")
+
+    def _completions(self, text: str) -> list[str]:
+        return completions(text, fields.names(self.board), fields.values(self.board))
+
     def table(self) -> Table:
         """The data to export or copy."""
-        return runs_table(self.board, self.app.preferences)
+        return runs_table(self.board, self.rows(), self.app.preferences.columns)
 
     def on_rows_chosen(self) -> None:
         key = self.query_one(Rows).key or ""
@@ -211,9 +217,12 @@ class HomeScreen(Screen[None]):
         self.query_one("#filter", Input).focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.app.preferences.filter = event.value
+        self.set_query(event.value)
         self.query_one(Rows).move_to(0)
         self.draw()
+
+    def show_filter(self) -> None:
+        self.query_one("#filter", Input).value = self.app.preferences.filter
 
     def on_input_submitted(self) -> None:
         self._leave_filter()
@@ -229,41 +238,4 @@ class HomeScreen(Screen[None]):
             self._leave_filter()
         else:
             self.marked = []
-        self.draw()
-
-    def action_sort(self) -> None:
-        preferences = self.app.preferences
-        place = SORTS.index(preferences.sort) if preferences.sort in SORTS else 0
-        preferences.sort = SORTS[(place + 1) % len(SORTS)]
-        self._save_and_draw()
-
-    def action_metric(self) -> None:
-        self.app.preferences.metric = next_metric(self.board, self.app.preferences)
-        self._save_and_draw()
-
-    def action_view(self) -> None:
-        preferences = self.app.preferences
-        preferences.view = VIEWS[(VIEWS.index(preferences.view) + 1) % len(VIEWS)]
-        self._save_and_draw()
-
-    def action_new(self) -> None:
-        if self.app.preferences.view == "studies":
-            self._new_sweep()
-        else:
-            self.post_message(OpenNewRun(self.board.runs_dir))
-
-    def _new_sweep(self) -> None:
-        # Imported late: the config modules behind it are slow to import, and the first screen does not need them.
-        from workbench.tui.new_run import SWEEP_FIELDS, sweep_command, sweep_summary
-
-        runs_dir = self.board.runs_dir
-
-        def start(filled: dict[str, str]) -> None:
-            arguments = sweep_command(filled, runs_dir)
-            self.app.start_sweep("sweep started", arguments, runs_dir, Path(filled["study"]).stem)
-
-        self.app.fill_form("start a sweep", SWEEP_FIELDS, lambda filled: sweep_summary(filled, runs_dir), start)
-
-    def _save_and_draw(self) -> None:
-        self.app.save_preferences()
         self.draw()

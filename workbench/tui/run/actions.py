@@ -12,6 +12,7 @@ from workbench.events import Commanded
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, send_command
+from workbench.tui.dialogs import Fields
 from workbench.tui.follow import RunFollower
 from workbench.tui.host import SEPARATELY
 from workbench.tui.tabs import PanedScreen
@@ -99,6 +100,25 @@ def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
         *(word for name in ("at", "steps", "name") if filled[name] for word in (f"--{name}", filled[name])),
         *(word for change in changes for word in ("--set", change)),
     ]
+
+
+def fork_fields(run: RunDirectory) -> Fields:
+    """The fields of the form of a fork, filled in so that they are valid.
+
+    Raises:
+        ValueError: the run has no checkpoint yet, or its settings cannot be read.
+    """
+    steps = sorted(map(checkpoint_step, checkpoints(run)))
+    if not steps:
+        raise ValueError("this run has no checkpoint yet: press C to save one")
+    last = load_run_config(run.config_file).train.num_steps
+    listed = ", ".join(map(str, steps[-MOST_CHECKPOINTS:]))
+    before_end = [step for step in steps if step < last]
+    # Nothing is left to train after the checkpoint of the last step: an earlier one, or as many steps once more.
+    at = "" if before_end[-1:] == steps[-1:] else str(before_end[-1]) if before_end else ""
+    more = "" if before_end else str(2 * last)
+    fields = {"at": (f"step of the checkpoint (empty: the newest of {listed})", at), **FORK_FIELDS}
+    return fields | {"steps": (FORK_FIELDS["steps"][0], more)}
 
 
 def fork_summary(run: RunDirectory, filled: Mapping[str, str]) -> str:
@@ -200,10 +220,7 @@ class RunActions(PanedScreen):
                 f"could not fork {run.id}: ",
             )
 
-        steps = ", ".join(map(str, sorted(map(checkpoint_step, checkpoints(run)))[-MOST_CHECKPOINTS:]))
-        at = f"step of the checkpoint (empty: the newest checkpoint{f' of {steps}' if steps else ''})"
-        fields = {"at": (at, ""), **FORK_FIELDS}
-        self.app.fill_form(f"{run.id}: fork", fields, lambda filled: fork_summary(run, filled), fork)
+        self.app.fill_form(f"{run.id}: fork", fork_fields(run), lambda filled: fork_summary(run, filled), fork)
 
     def action_resume(self) -> None:
         run = self.run_directory

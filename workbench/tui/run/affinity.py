@@ -18,8 +18,8 @@ from workbench.tui.charts.heat import Heat, grid_of
 from workbench.tui.charts.images import Images
 from workbench.tui.charts.shades import Pixels
 from workbench.tui.host import Host
+from workbench.tui.label import Label
 from workbench.tui.run.pairs import Placement, cell_text, nearest_text, pairs_table, placement_of
-from workbench.tui.tabs import Label
 from workbench.tui.text import Table
 from workbench.views.affinity import (
     MEASURES,

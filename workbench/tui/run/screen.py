@@ -18,6 +18,7 @@ from workbench.tui.charts.plot import Plot, plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.follow import SnapshotReader
 from workbench.tui.host import is_in_view
+from workbench.tui.label import Label
 from workbench.tui.run.actions import RunActions
 from workbench.tui.run.affinity import AffinityPane
 from workbench.tui.run.panes import (
@@ -38,7 +39,7 @@ from workbench.tui.run.plots import (
     speed_plots,
     step_at,
 )
-from workbench.tui.tabs import LENS_KEYS, Label, Panes, Reading, pane_keys
+from workbench.tui.tabs import LENS_KEYS, Panes, Reading, pane_keys
 from workbench.tui.text import Table
 
 ROOM_FOR_TWO = 30  # rows of the terminal

@@ -122,14 +122,19 @@ def cell_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Col
     num_seeds = max((len(cell.replicates) for cell in table.cells), default=1)
     published = any(table.entry(cell, metric).paper is not None for cell in table.cells)
     differs = any(table.entry(cell, metric).gain for cell in table.cells)
+    verdict = max([len("verdict"), *(len(table.entry(cell, metric).verdict_text) for cell in table.cells)])
     wanted = [
         Column("seeds", "seeds", max(5, min(12, num_seeds))),
-        Column("mean", "ours", 7),
-        *([Column("difference", "differs", 8), Column("verdict", "verdict", 16)] if differs else []),
-        *([Column("paper", "paper", 6)] if published else []),
+        Column("mean", "ours", 7, is_number=True),
+        *(
+            [Column("difference", "differs", 8, is_number=True), Column("verdict", "verdict", verdict)]
+            if differs
+            else []
+        ),
+        *([Column("paper", "paper", 6, is_number=True)] if published else []),
         *([Column("95 % of difference", "95 %", 16)] if differs else []),
         Column("95 %", "95 % of ours", 16),
-        *([Column("paper's difference", "paper's", 7)] if published and differs else []),
+        *([Column("paper's difference", "paper's", 8, is_number=True)] if published and differs else []),
     ]
     names = [len(visible(cell.name)) + 2 for cell in table.cells]
     least = max(LEAST_NAME, min(MOST_NAME, max(names, default=0), width // 3))
@@ -178,9 +183,9 @@ def run_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Colu
     cells = found.report.table.cells
     states = [len(one.state_text) for cell in cells for one in cell.replicates]
     fixed = [
-        Column("seed", "seed", 4),
+        Column("seed", "seed", 5, is_number=True),
         Column("state", "state", min(24, max(8, *states, 0))),
-        Column("metric", label[:18], min(18, len(label))),
+        Column("metric", label[:18], min(18, len(label)), is_number=True),
     ]
     room = width - sum(one.width + GAP for one in fixed) - 2 * GAP - 1 - SCROLLBAR
     name = max(LEAST_NAME, min(max((len(visible(cell.name)) for cell in cells), default=0), room // 2))

@@ -14,7 +14,8 @@ from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.host import OpenComparison, OpenRun, is_in_view
-from workbench.tui.rows import Rows, headings_text
+from workbench.tui.label import Label
+from workbench.tui.rows import DOWN, UP, Column, Headings, Line, Rows, sorted_lines
 from workbench.tui.study.actions import StudyActions
 from workbench.tui.study.panes import (
     LEGEND,
@@ -27,7 +28,7 @@ from workbench.tui.study.panes import (
     run_lines,
 )
 from workbench.tui.study.state import StudyState, read_study
-from workbench.tui.tabs import Label, Panes, Reading, pane_keys
+from workbench.tui.tabs import Panes, Reading, pane_keys
 from workbench.tui.text import Table
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
@@ -43,7 +44,6 @@ class StudyScreen(StudyActions):
 
     DEFAULT_CSS = """
     StudyScreen #head { height: 2; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
-    StudyScreen .headings { height: 1; text-style: bold; background: $surface; text-wrap: nowrap; text-overflow: clip; }
     StudyScreen #legend { height: 1; padding: 0 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -58,17 +58,18 @@ class StudyScreen(StudyActions):
         super().__init__(name, runs_dir)
         self._problem = ""
         self._metric = ""
+        self._order: dict[str, tuple[str, bool]] = {}  # by pane: the column of the order, and whether it is reversed
         self._next_read_s = 0.0  # monotonic time
 
     def compose(self) -> ComposeResult:
         yield Label(id="head")
         with Panes(id="panes"):
             with TabPane("1 table", id="table"):
-                yield Label(id="cells-headings", classes="headings")
+                yield Headings(id="cells-headings")
                 yield Rows(id="cells")
                 yield Static(LEGEND, id="legend", markup=False)
             with TabPane("2 runs", id="runs"):
-                yield Label(id="each-headings", classes="headings")
+                yield Headings(id="each-headings")
                 yield Rows(id="each")
             with TabPane("3 found", id="found"), Reading():
                 yield Label(id="report")
@@ -129,14 +130,30 @@ class StudyScreen(StudyActions):
     def _draw_table(self, found: StudyState) -> None:
         if (metric := self.metric) is not None:
             columns = cell_columns(found, metric, self.size.width)
-            self.query_one("#cells-headings", Label).update(headings_text(columns), layout=False)
-            self.query_one("#cells", Rows).show(columns, cell_lines(found, metric, columns))
+            self._show_rows("cells", columns, cell_lines(found, metric, columns))
 
     def _draw_runs(self, found: StudyState) -> None:
         if (metric := self.metric) is not None:
             columns = run_columns(found, metric, self.size.width)
-            self.query_one("#each-headings", Label).update(headings_text(columns), layout=False)
-            self.query_one("#each", Rows).show(columns, run_lines(found, metric, columns))
+            self._show_rows("each", columns, run_lines(found, metric, columns))
+
+    def _show_rows(self, table: str, columns: list[Column], lines: dict[str, Line]) -> None:
+        key, is_reversed = self._order.get(self.pane, ("", False))
+        sign = UP if is_reversed else DOWN
+        signed = [one._replace(sign=sign) if one.key == key else one for one in columns]
+        self.query_one(f"#{table}-headings", Headings).show(signed)
+        self.query_one(f"#{table}", Rows).show(columns, sorted_lines(lines, columns, key, is_reversed=is_reversed))
+
+    def on_headings_clicked(self, event: Headings.Clicked) -> None:
+        """Sort by the column, then in reverse, then in the study's order again."""
+        key, is_reversed = self._order.get(self.pane, ("", False))
+        if event.key != key:
+            self._order[self.pane] = (event.key, False)
+        elif not is_reversed:
+            self._order[self.pane] = (key, True)
+        else:
+            del self._order[self.pane]
+        self.draw()
 
     def _draw_found(self, found: StudyState) -> None:
         self.query_one("#report", Label).update(found_text(found, self.size.width - 4))
