@@ -17,6 +17,8 @@ from workbench.tui.host import OpenComparison, OpenRun, is_in_view
 from workbench.tui.label import Label
 from workbench.tui.rows import DOWN, UP, Column, Headings, Line, Rows, sorted_lines
 from workbench.tui.study.actions import StudyActions
+from workbench.tui.study.forest import AROUND as FOREST_AROUND
+from workbench.tui.study.forest import Forest, forest_rows
 from workbench.tui.study.panes import (
     LEGEND,
     cell_columns,
@@ -36,6 +38,8 @@ from workbench.views.study import StudyCell
 PANES = ("table", "runs", "found", "history")
 TICK_S = 1.0
 LEAST_PAUSE_S = 3.0
+ROWS_AROUND = 8  # of the table of cells and the forest plot: header, tabs, headings, legend and footer
+LEAST_ROWS = 4  # of cells, in the table and in the forest plot
 SHARE = 0.03  # most of the time spent reading: a study of hundreds of runs is read less often
 
 
@@ -50,6 +54,7 @@ class StudyScreen(StudyActions):
         *pane_keys(PANES),
         Binding("m", "metric(1)", "metric"),
         Binding("M", "metric(-1)", "previous metric", show=False),
+        Binding("f", "forest", "forest plot", show=False),
         *StudyActions.KEYS,
     ]
     PANES = PANES
@@ -59,6 +64,7 @@ class StudyScreen(StudyActions):
         self._problem = ""
         self._metric = ""
         self._order: dict[str, tuple[str, bool]] = {}  # by pane: the column of the order, and whether it is reversed
+        self._has_forest = True
         self._next_read_s = 0.0  # monotonic time
 
     def compose(self) -> ComposeResult:
@@ -68,6 +74,7 @@ class StudyScreen(StudyActions):
                 yield Headings(id="cells-headings")
                 yield Rows(id="cells")
                 yield Static(LEGEND, id="legend", markup=False)
+                yield Forest(id="forest")
             with TabPane("2 runs", id="runs"):
                 yield Headings(id="each-headings")
                 yield Rows(id="each")
@@ -131,6 +138,27 @@ class StudyScreen(StudyActions):
         if (metric := self.metric) is not None:
             columns = cell_columns(found, metric, self.size.width)
             self._show_rows("cells", columns, cell_lines(found, metric, columns))
+            self._draw_forest(found, metric)
+
+    def _draw_forest(self, found: StudyState, metric: MetricLabel) -> None:
+        """The forest plot in the order of the table, where it leaves the table enough rows."""
+        table, forest, rows = found.report.table, self.query_one(Forest), self.query_one("#cells", Rows)
+        cells = {cell.name: cell for cell in table.cells}
+        ordered = [cells[name] for name in rows.lines]
+        room = self.size.height - ROWS_AROUND
+        height = min(len(ordered) + FOREST_AROUND, room - min(len(ordered), max(LEAST_ROWS, room // 2)))
+        forest.display = self._has_forest and height >= FOREST_AROUND + min(len(ordered), LEAST_ROWS)
+        forest.styles.height = max(1, height)
+        if forest.display:
+            forest.show(forest_rows(table, metric, ordered), metric, table.baseline, rows.key or "")
+
+    def on_rows_moved(self) -> None:
+        if self.study_state is not None and self.metric is not None and self.pane == "table":
+            self._draw_forest(self.study_state, self.metric)
+
+    def action_forest(self) -> None:
+        self._has_forest = not self._has_forest
+        self.draw()
 
     def _draw_runs(self, found: StudyState) -> None:
         if (metric := self.metric) is not None:
