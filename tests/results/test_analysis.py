@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.results.index import is_answered
+from workbench.results.answers import is_answered
 from workbench.results.markdown import markdown
 from workbench.results.report import StudyReport, report_on
 from workbench.runs.studies import load_study

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from workbench.cli.app import main
-from workbench.results.index import Difference, is_answered, read_answers, short_answer, verdict_text, write_results
+from workbench.results.answers import Difference, is_answered, read_answers, short_answer
+from workbench.results.index import verdict_text, write_results
 from workbench.results.report import report_on
 from workbench.results.words import confirmation_lines, progress
 from workbench.runs.studies import load_study

@@ -9,7 +9,7 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 from workbench.cli.output import print_json, print_line, print_rows, print_wrapped
 from workbench.config.toml import load_recipe
 from workbench.config.toml import recipes as all_recipes
-from workbench.results.index import answered
+from workbench.results.answers import answered
 from workbench.runs.studies import find_study, known_studies
 
 if TYPE_CHECKING:

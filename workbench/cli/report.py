@@ -10,8 +10,9 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 from workbench.cli.output import console, print_json, print_line, print_note, print_rows
 from workbench.config.study import QUICK
 from workbench.errors import unknown, visible
+from workbench.results.answers import is_answered, read_answers
 from workbench.results.export import document, grid
-from workbench.results.index import is_answered, read_answers, write_results
+from workbench.results.index import write_results
 from workbench.results.markdown import legend, shown_cells
 from workbench.results.report import StudyReport, report_on
 from workbench.results.side_by_side import SideBySide, shared_findings, side_by_side
