@@ -10,6 +10,7 @@ from workbench.embeddings import Batch, ModelInputs
 from workbench.engine.build import build_cohort
 from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
 from workbench.events import StepDone, Warned
+from workbench.losses.logits import Logits
 
 
 @pytest.fixture
@@ -50,6 +51,35 @@ def test_a_teacherless_objective_ignores_the_teacher(tiny) -> None:
     _, batch = next(cohort.batches())
     assert cohort.teacher_forward(batch, 0) is None
     assert batch.teachers == ()
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, 7])
+def test_losses_in_tf32_leave_the_towers_products_in_float32(
+    tiny, parts, monkeypatch: pytest.MonkeyPatch, micro_batch_size: int
+) -> None:
+    """On a CPU the switch does nothing, so that the gradient shows the rounding of the embeddings alone."""
+    exact_member, batch, teacher_outputs = parts
+    exact = backward(exact_member.state, batch, teacher_outputs, exact_member.objective, 0)
+    expected = gradients(exact_member.state)
+    (member,) = build_cohort({"run": tiny(train={"loss_precision": "tf32"})}).members
+    is_on: dict[str, set[bool]] = {"towers": set(), "losses": set()}
+
+    def watch(where: str) -> None:
+        is_on[where].add(torch.backends.cuda.matmul.allow_tf32)
+
+    towers = member.state.student.towers.transformer
+    towers.register_forward_hook(lambda *_: watch("towers"))
+    towers.register_full_backward_hook(lambda *_: watch("towers"))
+    honest = Logits.log_sums.func
+    monkeypatch.setattr(Logits, "log_sums", property(lambda self: watch("losses") or honest(self)))
+    member.state.student.logit_parameters[0].register_hook(lambda _: watch("losses"))
+    options = {"micro_batch_size": micro_batch_size}
+    rounded = backward(member.state, batch, teacher_outputs, member.objective, 0, **options)
+    assert is_on == {"towers": {False}, "losses": {True}}
+    assert rounded.total.item() == pytest.approx(exact.total.item(), rel=1e-3)
+    assert rounded.total.item() != exact.total.item()
+    for name, gradient in gradients(member.state).items():
+        assert (gradient - expected[name]).norm() <= 0.02 * float(expected[name].norm()) + 1e-5, name
 
 
 def test_bf16_towers_keep_float32_losses(parts) -> None:

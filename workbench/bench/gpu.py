@@ -22,6 +22,7 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.device import resolve_device
 from workbench.engine.step import backward
 from workbench.errors import reason
+from workbench.losses.tf32 import tf32_products
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 from workbench.models.towers import restore_open_clips_blocks
@@ -229,16 +230,9 @@ def stacked_ratio(size: Size, batch_size: int, device: torch.device, num_members
 
 
 def losses_s(batch_size: int, device: torch.device, *, tf32: bool = False) -> float:
-    """Seconds of CLIP-KD's six losses in chunks, forward and backward.
-
-    TF32 rounds the cosines to 10 bits: the loss of nearly solved pairs is then 1.7 % off, unless the diagonal comes
-    from the same product. So the engine does not use it.
-    """
-    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, tf32
-    try:
-        return _time_s(_losses(batch_size, device), device)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+    """Seconds of CLIP-KD's six losses in chunks, forward and backward, at either ``train.loss_precision``."""
+    with tf32_products(tf32):
+        return _time_s(_losses(batch_size, device, in_tf32=tf32), device)
 
 
 def losses_mb(batch_size: int, device: torch.device) -> float:
@@ -248,8 +242,8 @@ def losses_mb(batch_size: int, device: torch.device) -> float:
     return peak_mb
 
 
-def _losses(batch_size: int, device: torch.device) -> Work:
-    contenders = LossMeasurement(512, device, 0).contenders(CASES["mixture"], batch_size)
+def _losses(batch_size: int, device: torch.device, *, in_tf32: bool = False) -> Work:
+    contenders = LossMeasurement(512, device, 0, in_tf32).contenders(CASES["mixture"], batch_size)
     return next(work for name, work in contenders.items() if name.startswith("chunked"))
 
 

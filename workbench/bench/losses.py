@@ -59,6 +59,7 @@ class LossMeasurement:
     width: int
     device: torch.device
     straightforward_up_to: int
+    in_tf32: bool = False
 
     def rows(self, case: LossCase, batch_size: int) -> list[Row]:
         """The case at one batch size: a row for the chunked form, and one for the dense form unless it is too large."""
@@ -81,7 +82,7 @@ class LossMeasurement:
 
     def contenders(self, case: LossCase, batch_size: int) -> dict[str, Work]:
         """The contenders by name: our forms, and :data:`PRODUCTS_ALONE` and :data:`STRAIGHTFORWARD_FORM` if any."""
-        pairs = RandomPairs(case, batch_size, self.width, self.device)
+        pairs = RandomPairs(case, batch_size, self.width, self.device, in_tf32=self.in_tf32)
         # At least four chunks, so that a small batch measures chunking, too.
         chunk_size = min(BLOCK_ROWS, (batch_size + 3) // 4)
         contenders = {f"chunked {chunk_size}": pairs.work(pairs.objective, chunk_size)}
@@ -108,7 +109,10 @@ def losses_bench(measurement: LossMeasurement, cases: list[str], sizes: list[int
 class RandomPairs:
     """Random unit-length embeddings of a student and its teacher, and the learned parameters of a case's losses."""
 
-    def __init__(self, case: LossCase, batch_size: int, width: int, device: torch.device) -> None:
+    def __init__(
+        self, case: LossCase, batch_size: int, width: int, device: torch.device, *, in_tf32: bool = False
+    ) -> None:
+        self._in_tf32 = in_tf32
         generator = torch.Generator().manual_seed(0)
 
         def unit_BD() -> Tensor:
@@ -122,7 +126,11 @@ class RandomPairs:
 
     def comparison(self, chunk_size: int = 0) -> Comparison:
         """A new input for the losses; a comparison caches what it has computed."""
-        return Comparison(self._student, self._teacher, self._student, self._parts.parts, chunk_size=chunk_size)
+        return Comparison(
+            *(self._student, self._teacher, self._student, self._parts.parts),
+            chunk_size=chunk_size,
+            in_tf32=self._in_tf32,
+        )
 
     def objective(self, comparison: Comparison) -> Tensor:
         """The workbench's weighted sum."""

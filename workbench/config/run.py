@@ -197,6 +197,9 @@ class TrainConfig(Config):
     loss_chunk_size: CountOrAuto = "auto"
     """Rows of the B × B logit matrices in memory at once; 0 is all rows; auto is all rows up to 2,048 pairs and 512
     above."""
+    loss_precision: Literal["fp32", "tf32"] = "fp32"
+    """Precision of the losses' matrix products; tf32 rounds their embeddings to 10 bits, which a GPU multiplies several
+    times faster. It pays for batches of many thousands of pairs; a CPU only rounds. Never measured on a GPU."""
     stacked: Literal["auto", "on", "off"] = "auto"
     """Train members of a cohort with equal shapes as one batched model; auto does so on a GPU (it is slower on a
     CPU)."""

@@ -349,7 +349,8 @@ def make_objective(config: RunConfig, teacher: Teachers | None) -> Objective:
     """The losses of a run, their weights translated to its batch size and teacher width."""
     train, width = config.train, teacher.width if teacher else None
     chunk_size = None if train.loss_chunk_size == "auto" else train.loss_chunk_size
-    return Objective(config.loss, train.batch_size, width, chunk_size, train.num_steps)
+    in_tf32 = train.loss_precision == "tf32"
+    return Objective(config.loss, train.batch_size, width, chunk_size, train.num_steps, in_tf32=in_tf32)
 
 
 def learned_widths(objective: Objective, student: Clip, teacher: Teachers | None) -> Widths:

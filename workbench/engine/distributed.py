@@ -74,7 +74,8 @@ class Ranks:
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sum the gradients of all ranks in place; a parameter without a gradient here must have none anywhere."""
-        self.sum_([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if self.size > 1:  # before the parameters are listed, at every step
+            self.sum_([parameter.grad for parameter in parameters if parameter.grad is not None])
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Sum tensors over the ranks, in place."""

@@ -217,10 +217,12 @@ class Stacks:
 def stackable(member: Member, step: int) -> str:
     """A key that is equal for members that can be stacked at ``step``; empty for one that cannot."""
     # Not supported under vmap: gates inside the towers, frozen towers, batch-norm statistics, micro-batches, which run
-    # the towers twice, and intermediate features, which are read by hooks.
+    # the towers twice, losses in TF32, which have a backward of their own, and intermediate features, read by hooks.
     if member.config.curation.method != "off":  # every member chooses pairs of its own
         return ""
     state, loss_inputs = member.state, member.objective.loss_inputs(step)
+    if member.objective.in_tf32:
+        return ""
     if state.gates or state.student.frozen or member.config.train.micro_batch_size or loss_inputs.features:
         return ""
     masking = loss_inputs.masking

@@ -16,6 +16,7 @@ from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import StepDone
 from workbench.losses.comparison import Comparison, Features
 from workbench.losses.objective import LossInputs, Objective, Values
+from workbench.losses.tf32 import tf32_products
 from workbench.models.precision import autocast
 
 
@@ -73,21 +74,23 @@ def backward(
         ranks: with several, each holds its part of the gradient afterwards; :meth:`Ranks.sum_gradients` joins them.
     """
     loss_inputs = objective.loss_inputs(step)
-    if ranks.size == 1 and not 0 < micro_batch_size < len(batch):
+    if ranks.size == 1 and not 0 < micro_batch_size < len(batch) and not objective.in_tf32:
         comparison = compare(state, encode(state, batch, loss_inputs, precision), teacher_outputs, objective, step)
         values = objective(comparison, step)
         scaled(values.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return values
     # A contrastive loss needs every pair of the batch, so gradients cannot be summed over micro-batches. Instead embed
     # all pairs without a graph, differentiate the objective with respect to the embeddings, then embed each micro-batch
-    # again with a graph and backpropagate the gradient of its rows. Several ranks do the same with each other's rows.
+    # again with a graph and backpropagate the gradient of its rows. Several ranks do the same with each other's rows,
+    # and losses in TF32 with the whole batch, since the towers' own products are not rounded.
     slices = list(micro_batches(len(batch), micro_batch_size or len(batch)))
     keeps_graph = len(slices) == 1
     with torch.set_grad_enabled(keeps_graph):
         chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
     leaves = Encoded.leaves(chunks, ranks)
-    values = objective(compare(state, leaves, teacher_outputs, objective, step), step)
-    scaled(values.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    with tf32_products(objective.in_tf32):
+        values = objective(compare(state, leaves, teacher_outputs, objective, step), step)
+        scaled(values.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     if not ranks.is_first:
         state.zero_whole_batch_gradients()
     own = ranks.rows(len(leaves.text_BD))
@@ -139,6 +142,7 @@ def compare(
         objective.chunk_size,
         objective.progress(step),
         teacher_outputs.candidates if teacher_outputs else None,
+        objective.in_tf32,
     )
 
 

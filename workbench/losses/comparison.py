@@ -10,6 +10,7 @@ from workbench.embeddings import Embeddings, Modality
 from workbench.losses.candidates import Candidates
 from workbench.losses.logits import Logits
 from workbench.losses.scale import ScaleChoice
+from workbench.losses.tf32 import rounded
 
 Side = Literal["student", "teacher", "projected", "masked"]
 Row = tuple[Side, Modality]
@@ -38,6 +39,7 @@ class Comparison:
         chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix.
         progress: share of the training steps that are taken, from 0 to 1, for losses that change during training.
         all_pairs: the teacher's embeddings of every training pair, for losses with ``candidates = "all"``.
+        in_tf32: round the embeddings of cosines and logits as a GPU's TF32 products do (:mod:`workbench.losses.tf32`).
     """
 
     student: Embeddings
@@ -49,6 +51,8 @@ class Comparison:
     chunk_size: int = 0
     progress: float = 0.0
     all_pairs: Candidates | None = None
+    in_tf32: bool = False
+    _rounded: dict[Row, Tensor] = field(default_factory=dict, repr=False)
     _cosines: dict[tuple[Row, Row], Tensor] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[object, ...], Logits] = field(default_factory=dict, repr=False)
 
@@ -114,7 +118,12 @@ class Comparison:
     def _rows_BD(self, row: Row) -> Tensor:
         side, modality = row
         embeddings = self.embeddings(side)
-        return embeddings.image_BD if modality == "image" else embeddings.text_BD
+        rows_BD = embeddings.image_BD if modality == "image" else embeddings.text_BD
+        if not self.in_tf32:
+            return rows_BD
+        if row not in self._rounded:
+            self._rounded[row] = rounded(rows_BD)
+        return self._rounded[row]
 
     def _canonical(self, row: Row) -> Row:
         """A unique name per tensor, so that losses at the student's and at the teacher's width share matrices."""

@@ -76,6 +76,7 @@ class Objective:
             without a teacher.
         chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix, None chooses by batch size.
         num_steps: steps of the run, for losses that change during training.
+        in_tf32: matrix products in TF32 (:mod:`workbench.losses.tf32`).
 
     Raises:
         ValueError: an unknown loss or setting, an invalid weight, no loss at all, two losses that mask patches, or a
@@ -89,8 +90,11 @@ class Objective:
         width: int | None,
         chunk_size: int | None = None,
         num_steps: int = 0,
+        *,
+        in_tf32: bool = False,
     ) -> None:
         self._num_steps = num_steps
+        self.in_tf32 = in_tf32
         self.chunk_size = default_chunk_size(batch_size) if chunk_size is None else checked_chunk_size(chunk_size)
         self.terms: dict[str, Term] = {}
         for name, config in configs.items():
@@ -104,6 +108,11 @@ class Objective:
             self.terms[name] = Term(loss, config.schedule, factor)
         if not self.terms:
             raise ValueError("every loss has weight 0: give one a weight, e.g. --set loss.clip.weight=1")
+        if in_tf32 and self.needs_candidates:
+            raise ValueError(
+                'candidates = "all" compares with embeddings that are not rounded to TF32: set '
+                "train.loss_precision=fp32"
+            )
         maskings = [loss.masking for loss in self.losses.values() if loss.masking]
         if len(maskings) > 1:
             raise ValueError("two losses remove patches of the student's images: give one of them mask_ratio = 0")
