@@ -262,6 +262,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
         "synchronize": None,
         "max_memory_allocated": 0,
         "memory_allocated": 0,
+        "memory_reserved": 0,
         "reset_peak_memory_stats": None,
         "mem_get_info": (2**33, 2**34),
         "get_rng_state": torch.zeros(16, dtype=torch.uint8),

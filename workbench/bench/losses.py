@@ -54,6 +54,7 @@ class LossMeasurement:
     Args:
         width: embedding width of student and teacher.
         straightforward_up_to: largest batch size for the naive implementation, whose memory is O(B · B · D).
+        in_tf32: with ``train.loss_precision=tf32``.
     """
 
     width: int

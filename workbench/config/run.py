@@ -182,9 +182,9 @@ class TrainConfig(Config):
     """Number of optimizer steps."""
     batch_size: int = Field(128, ge=2)
     """Pairs per batch; each pair has all other pairs of the batch as negatives."""
-    micro_batch_size: int = Field(0, ge=0)
-    """Pairs per micro-batch, whose activations are in memory at once; 0 uses the full batch. The gradient is always
-    that of the full batch."""
+    micro_batch_size: CountOrAuto = 0
+    """Pairs per micro-batch, whose activations are in memory at once; 0 uses the full batch. auto chooses the most that
+    fit on a GPU, by a measurement. The gradient is always that of the full batch; its last bits depend on the size."""
     max_skipped_steps: int = Field(0, ge=0)
     """Number of steps with a non-finite loss or gradient to skip, each with a warning; one more ends the run as
     diverged."""

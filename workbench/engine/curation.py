@@ -100,7 +100,8 @@ def _embedded(state: TrainState, config: RunConfig, batch: Batch) -> Embeddings:
     """The student's embeddings of unmasked images and captions, in eval mode: batch-norm statistics do not change."""
     train, student = config.train, state.student
     inputs = LossInputs(teacher=False, masking=None, features={})
-    slices = micro_batches(len(batch), train.micro_batch_size or ENCODED_AT_ONCE)
+    size = train.micro_batch_size if isinstance(train.micro_batch_size, int) else 0
+    slices = micro_batches(len(batch), size or ENCODED_AT_ONCE)
     student.eval()
     try:
         chunks = [encode(state, take_rows(batch, rows), inputs, train.precision) for rows in slices]

@@ -5,7 +5,6 @@ Shape letters: K losses, P weights of one parameter."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +52,7 @@ def member_gradients(member: Member, batch: Batch, teacher_outputs: TeacherOutpu
         member.objective,
         step,
         train.precision,
-        micro_batch_size=train.micro_batch_size,
+        micro_batch_size=member.micro_batches.size,
         ranks=member.ranks,
     )
 
@@ -85,7 +84,7 @@ def diagnose(
     def forward(rows: slice) -> Encoded:
         return encode(state, take_rows(batch, rows), loss_inputs, precision)
 
-    with _unchanged(state):
+    with state.unchanged():
         state.student.train()
         with torch.set_grad_enabled(len(slices) == 1):
             chunks = [forward(rows) for rows in slices]
@@ -126,7 +125,7 @@ def output_norms(
     """
     slices = micro_batches(len(batch), micro_batch_size or len(batch))
     loss_inputs = objective.loss_inputs(step)
-    with _unchanged(state):
+    with state.unchanged():
         state.student.train()
         with torch.no_grad():
             chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
@@ -213,22 +212,6 @@ def _towers(student: Clip) -> dict[Place, list[nn.Parameter]]:
     return {place: [p for p in parameters if p.requires_grad] for place, parameters in towers.items()}
 
 
-@contextmanager
-def _unchanged(state: TrainState) -> Iterator[None]:
-    """Restore buffers, train mode and random state at the end."""
-    was_training = state.student.training
-    buffers = {buffer: buffer.clone() for buffer in state.buffers()}
-    device = state.student.scale.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, before in buffers.items():
-                    buffer.copy_(before)
-            state.student.train(was_training)
-
-
 @dataclass(frozen=True)
 class Remark:
     """Losses without effect, and the settings that decide it, as ``--set`` writes them."""
@@ -257,7 +240,7 @@ def examine(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None
             member.objective.for_measurement(),
             step,
             train.precision,
-            micro_batch_size=train.micro_batch_size,
+            micro_batch_size=member.micro_batches.size,
             ranks=member.ranks,
         )
     except torch.OutOfMemoryError:

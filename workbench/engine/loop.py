@@ -102,7 +102,8 @@ def log_step(
     done = member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
     yield done
     scale = member.loss_scale.new_warning() if member.loss_scale else ""
-    for warning in (member.spikes.new_warning(done), member.divergence.new_warning(), scale):
+    sizes = member.micro_batches.new_warning()
+    for warning in (member.spikes.new_warning(done), member.divergence.new_warning(), scale, sizes):
         if warning:
             yield Warned(run=member.run, step=step, message=warning)
     if member.cadence.diagnoses_at(step):
@@ -221,7 +222,7 @@ def out_of_memory_hint(error: Exception, cohort: Cohort) -> Exception:
         return error
     # The batch is never made smaller automatically: its size decides the negatives of the contrastive losses.
     ranks = cohort.ranks
-    chunk_size = cohort.members[0].config.train.micro_batch_size or -(-cohort.batch_size // ranks.size)
+    chunk_size = cohort.members[0].micro_batches.size or -(-cohort.batch_size // ranks.size)
     peak_mb = peak_memory_mb(cohort.device)
     remedy = f"--set train.micro_batch_size={max(1, chunk_size // 2)}, which leaves the gradients as they are"
     if any(has_batch_norm(member.state.student) for member in cohort.members):  # neither micro-batches nor ranks

@@ -16,6 +16,7 @@ from workbench.engine.cadence import Cadence, Phase
 from workbench.engine.curation import curate, picked
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.loss_scale import LossScale
+from workbench.engine.micro_batches import MicroBatches, measured_size
 from workbench.engine.state import TrainState
 from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
 from workbench.engine.teacher_outputs import TeacherOutputs
@@ -76,6 +77,7 @@ class Member:
         self.examined: set[str] = set()  # losses already checked for a contribution to the gradient
         device = self.state.student.scale.device
         self.divergence = DivergenceMonitor(tuple(objective.terms), config.train.max_skipped_steps, device)
+        self.micro_batches = MicroBatches(config.train.micro_batch_size, device)
         is_half = config.train.precision == "fp16"
         self.loss_scale = LossScale(device) if is_half else None  # over all phases, unlike the optimizer
         # Results of the last step. They stay on the device until a step is logged, so that no step waits for a GPU.
@@ -153,18 +155,43 @@ class Member:
     def backward(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Values:
         """Student forward, losses and backward of one step; the gradients are in the parameters' ``.grad``."""
         batch, teacher_outputs = self.selected(batch, teacher_outputs, step)
-        self.prepare_step(step)
-        return backward(
-            self.state,
-            self.masked(batch, step),
-            teacher_outputs,
-            self.objective,
-            step,
-            micro_batch_size=self.config.train.micro_batch_size,
-            precision=self.config.train.precision,
-            scaled=self.scaled,
-            ranks=self.ranks,
-        )
+        batch = self.masked(batch, step)
+        if not self.micro_batches.is_chosen:
+            self._choose_micro_batches(batch, step)
+        while (values := self._values(batch, teacher_outputs, step)) is None:
+            pass  # memory ran out: again, with smaller micro-batches
+        return values
+
+    def _values(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Values | None:
+        """The values of the losses, with the gradients in place; None if smaller micro-batches are to be tried."""
+        self.prepare_step(step)  # its noise is that of the step, however often it starts
+        try:
+            return backward(
+                self.state,
+                batch,
+                teacher_outputs,
+                self.objective,
+                step,
+                micro_batch_size=self.micro_batches.size,
+                precision=self.config.train.precision,
+                scaled=self.scaled,
+                ranks=self.ranks,
+            )
+        except torch.OutOfMemoryError:
+            # Other ranks wait in a collective that this one has passed, or has not reached. And a loss in a user's file
+            # may hold state.
+            is_alone = self.ranks.size == 1 and not self.loss_files
+            if not (is_alone and self.micro_batches.halve(len(batch), step)):
+                raise
+        return None  # after the except block, which keeps what the failed step held
+
+    def _choose_micro_batches(self, batch: Batch, step: int) -> None:
+        """Measure how many pairs fit; the rank with the least room decides for all."""
+        inputs, precision = self.objective.loss_inputs(step), self.config.train.precision
+        if self.state.gates:
+            self.state.gates.sample_noise(self.config.seed, step)
+        found = self.ranks.of_all(measured_size(self.state, batch, inputs, precision))
+        self.micro_batches.choose(*min(found, key=lambda one: one[0] or len(batch) + 1))
 
     def scaled(self, total: Tensor) -> Tensor:
         """The objective times the loss scale, to backpropagate; as it is without one."""

@@ -1,5 +1,7 @@
 """The train state: everything that is trained, and its optimizer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +54,21 @@ class TrainState(nn.Module):
     def scales(self) -> dict[str, Tensor]:
         """Every learned logit scale by name, 0-d, detached; that of the student is "student"."""
         return {"student": self.student.scale.detach(), **self.learned.scales()}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """A block after which buffers, train mode and random state of the device are as before."""
+        was_training = self.student.training
+        buffers = {buffer: buffer.clone() for buffer in self.buffers()}
+        device = self.student.scale.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            try:
+                yield
+            finally:
+                with torch.no_grad():
+                    for buffer, before in buffers.items():
+                        buffer.copy_(before)
+                self.student.train(was_training)
 
     def zero_whole_batch_gradients(self) -> None:
         """Zero the gradients that every rank has whole, so that their sum over ranks counts rank 0's alone.

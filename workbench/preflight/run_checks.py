@@ -167,7 +167,7 @@ def _smaller(cohort: Cohort) -> str:
     (member,) = cohort.members
     if has_batch_norm(member.state.student):
         return f"--set train.batch_size={max(2, cohort.batch_size // 4)}"
-    chunk_size = member.config.train.micro_batch_size or cohort.batch_size
+    chunk_size = member.micro_batches.size or cohort.batch_size
     return (
         f"--set train.micro_batch_size={max(1, chunk_size // 4)} holds fewer pairs at once; the gradient stays the same"
     )

@@ -133,7 +133,7 @@ def _learn_s(cohort: Cohort, member: Member) -> float:
     pair_s = _pair_s(cohort, learn)
     member.state.optimizer.zero_grad(set_to_none=True)
     member.state.student.train()
-    again = FORWARD if 0 < train.micro_batch_size < train.batch_size else 0.0  # micro-batches take one more forward
+    again = FORWARD if 0 < member.micro_batches.size < train.batch_size else 0.0  # micro-batches take one more forward
     return pair_s * (1 + again)
 
 
