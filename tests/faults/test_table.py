@@ -108,8 +108,8 @@ FAULTS = [
     ),
     fault(
         "12 too little memory on the GPU",
-        "one line with batch, peak and remedy; the last checkpoint is kept, and the batch is never halved unasked; with "
-        "train.micro_batch_size=auto the step starts over with half as many pairs at a time",
+        "one line with batch, peak and remedy; the last checkpoint is kept, and the batch is never halved unasked; "
+        "with train.micro_batch_size=auto the step starts over with half as many pairs at a time",
         "engine/test_loop.py::test_too_little_memory_is_one_line_with_the_remedy",
         "gpu/test_micro_batches.py::test_where_memory_runs_out_the_step_starts_over_with_half",
         "gpu/test_micro_batches.py::test_a_size_that_was_given_ends_the_run_where_memory_runs_out",

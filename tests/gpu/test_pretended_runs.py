@@ -31,7 +31,7 @@ CLIPPED = {"optimizer": {"clip_norm": 0.1}, "train": {"max_skipped_steps": 2}}
 RUNS: dict[str, dict[str, Any]] = {
     "every loss": {"loss": EVERY_LOSS},
     "inner features": {"loss": {"intermediate": {"weight": 1.0, "student_blocks": [-1], "teacher_blocks": [-1]}}},
-    "losses in blocks": {"loss": EVERY_LOSS, "train": {"loss_chunk_size": 7}},
+    "losses in blocks, TF32": {"loss": EVERY_LOSS, "train": {"loss_chunk_size": 7, "loss_precision": "tf32"}},
     "micro-batches, deterministic": {"loss": EVERY_LOSS, "train": {"micro_batch_size": 8, "deterministic": True}},
     "views remembered, clipped gradients": {
         **CLIPPED,
