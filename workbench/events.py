@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 SCHEMA = 1
+DENSE = "dense"  # the split of a detector's metrics, on images with boxes
 RunState = Literal["finished", "stopped", "interrupted", "diverged", "failed"]
 
 

@@ -152,9 +152,34 @@ def test_a_convolutional_tower_has_features_at_any_resolution(make_model, height
     assert fine.shape == (2, 32, height // 4, width // 4)
 
 
-def test_a_vit_has_features_at_its_own_image_size_only(make_model, images):
-    with pytest.raises(ValueError, match=r"^images of 64 x 64 for a ViT with positions for 32 x 32: resize them, or "):
-        make_model("vit").features(images(1, 64), [0], "map")
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 48), (16, 80)])
+def test_a_vit_has_features_at_any_multiple_of_its_patches(make_model, height, width):
+    model, patch = make_model("vit"), make_model("vit").towers.visual.patch_size[0]
+    (found,) = model.features(torch.zeros(2, 3, height, width, dtype=torch.uint8), [-1], "map")
+    assert found.shape[2:] == (height // patch, width // patch)
+
+
+def test_positions_are_interpolated_as_open_clip_does_when_it_loads_a_checkpoint(make_model, images):
+    from open_clip import CLIP
+    from open_clip.model import resize_pos_embed
+
+    model, image = make_model("vit"), images(2, 64)
+    before = {name: tensor.clone() for name, tensor in model.towers.state_dict().items()}
+    config = {key: value for key, value in model.config.items() if key not in ("tokenizer", "custom_text")}
+    larger = CLIP(**config | {"vision_cfg": {**config["vision_cfg"], "image_size": 64}})
+    weights = dict(before)
+    resize_pos_embed(weights, larger)
+    larger.load_state_dict(weights)
+    (found,) = model.features(image, [-1], "map")
+    expected = larger.visual.forward_intermediates(model._normalized(image), indices=[-1])["image_intermediates"][0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert list(model.towers.state_dict()) == list(before)  # the names stay, and their order
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.towers.state_dict().items())
+
+
+def test_sizes_that_are_no_multiple_of_a_vits_patches_are_refused(make_model):
+    with pytest.raises(ValueError, match=r"^images of 36 x 32 for a ViT with patches of .*: resize or pad them"):
+        make_model("vit").features(torch.zeros(1, 3, 36, 32, dtype=torch.uint8), [0], "map")
 
 
 @pytest.mark.parametrize("pool_type", ["tok", "avg"])

@@ -28,6 +28,10 @@ PANELS = {
     "Train and evaluate": {
         "train": ("train:train", "Train one student with the losses of a recipe."),
         "evaluate": ("evaluate:evaluate", "Evaluate a model: retrieval, zero-shot, and agreement with its teacher."),
+        "dense": (
+            "dense:dense",
+            "Measure a frozen image tower by detection and segmentation: Mask R-CNN's heads and COCO's AP.",
+        ),
         "calibrate": (
             "preflight:calibrate",
             "Choose loss weights by their share of the gradient, and write them as a recipe.",

@@ -94,6 +94,12 @@ def complete_data() -> list[str]:
     return [*(f"samples:{name}" for name in SAMPLE_SETS), *splits]
 
 
+def complete_detection_data() -> list[str]:
+    from workbench.data.detection.spec import COCO_DETECTION, SCENES_DENSE
+
+    return [SCENES_DENSE, COCO_DETECTION]
+
+
 def complete_model(context: typer.Context) -> list[str]:
     from workbench.data.samples.registry import SAMPLE_SETS
     from workbench.resources import PACKAGE
@@ -125,6 +131,8 @@ def complete_setting(context: typer.Context) -> Candidates:
         "data.train": complete_data,
         "data.validation": complete_data,
         "data.test": complete_data,
+        "dense.data": complete_detection_data,
+        "dense.validation": complete_detection_data,
     }
     candidates = []
     for key in sorted(fields.keys() | now.keys()):

@@ -15,6 +15,7 @@ from rich.table import Column
 
 from workbench.cli.output import errors
 from workbench.events import (
+    DENSE,
     EvalDone,
     EvalStarted,
     Event,
@@ -149,7 +150,10 @@ def _is_shown(view: "_Bars | _Lines", event: Event) -> bool:
 
 
 def _recall(event: EvalDone, image: str, text: str) -> str:
-    """Recall@1 in both directions, such as "I→T 1.7 T→I 3.3 %"; empty if not measured."""
+    """Recall@1 in both directions, such as "I→T 1.7 T→I 3.3 %", or a detector's AP; empty if not measured."""
+    if event.split == DENSE:
+        labels = {metric_label(name): event.metrics[name] for name in ("box_ap", "mask_ap") if name in event.metrics}
+        return f"{' '.join(f'{label.label} {label.number(value)}' for label, value in labels.items())} %"
     directions = {"image_to_text_r1": f"{image}→{text}", "text_to_image_r1": f"{text}→{image}"}
     measured = {name: metric_label(name).number(event.metrics[name]) for name in directions if name in event.metrics}
     found = [f"{directions[name]} {number}" for name, number in measured.items()]
@@ -246,7 +250,8 @@ class _Lines:
             case EvalStarted() if hint := _test_hint(event):
                 self._print(event, hint)
             case EvalDone():
-                self._print(event, f"{event.split} R@1 {_recall(event, 'image', 'text')}".rstrip())
+                what = event.split if event.split == DENSE else f"{event.split} R@1"
+                self._print(event, f"{what} {_recall(event, 'image', 'text')}".rstrip())
             case StageStarted():
                 self._print(event, _stage(event))
             case RunFinished():

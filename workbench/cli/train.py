@@ -154,7 +154,7 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
     end: RunFinished | None = None
     with logging_to(directory, log_to), interruptible() as interrupt:
         try:
-            for event in show(started.events(interrupt), started.cohort.num_steps):
+            for event in show(started.events(interrupt), started.cohort.total_steps):
                 end = event if isinstance(event, RunFinished) else end
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if end is None:  # else the failure is already on stderr

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from workbench.config.base import Config, Schedule
+from workbench.config.dense import DenseConfig
 from workbench.config.inheritance import InheritanceConfig
 from workbench.config.teacher import TeacherConfig
 from workbench.documents import check_bounds, finite
@@ -178,8 +179,8 @@ class OptimizerConfig(Config):
 class TrainConfig(Config):
     """Length of training, batch size, precision and device."""
 
-    num_steps: PositiveInt = 600
-    """Number of optimizer steps."""
+    num_steps: int = Field(600, ge=0)
+    """Number of optimizer steps; 0 leaves the student as it is, to be evaluated."""
     batch_size: int = Field(128, ge=2)
     """Pairs per batch; each pair has all other pairs of the batch as negatives."""
     micro_batch_size: CountOrAuto = 0
@@ -262,6 +263,7 @@ class RunConfig(Config):
     train: TrainConfig = TrainConfig()
     curation: CurationConfig = CurationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    dense: DenseConfig = DenseConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="before")
@@ -331,6 +333,8 @@ class RunConfig(Config):
         check_bounds({"steps": num_steps}, "--steps")
         if num_steps < 1:
             raise ValueError(f"--steps must be at least 1 (got {num_steps})")
+        if self.train.num_steps == 0:  # a student that is only evaluated
+            return self
         ratio = num_steps / self.train.num_steps
 
         def stretched(group: Config, *names: str) -> Config:

@@ -18,6 +18,7 @@ VARIED = ("grid", "cells", "search")
 AXIS = ("low", "high", "choices")
 CONFIRM_SEEDS = 5
 QUICK_STEPS, QUICK_PAIRS, QUICK_TRIALS = 6, 100, 3
+QUICK_IMAGES = 16  # with boxes
 QUICK = "-quick"
 AUTO = "auto"  # of seeds: until every comparison with the baseline is settled
 FEWEST_SEEDS = 3  # with fewer, the spread over seeds is unknown
@@ -253,6 +254,8 @@ class Study(Config):
     def quick(self) -> "Study":
         """A rehearsal of the study: few steps, few held-out pairs, at most two seeds and three trials."""
         few = {"data.num_validation_pairs": QUICK_PAIRS, "data.num_test_pairs": QUICK_PAIRS}
+        if "dense.data" in self.settings:
+            few |= {"dense.num_images": QUICK_IMAGES, "dense.num_validation_images": QUICK_IMAGES, "dense.epochs": 1}
         return self.model_copy(
             update={
                 "steps": QUICK_STEPS,

@@ -108,7 +108,7 @@ def absolute_spec(spec: str) -> str:
     if match is None or Path(spec).exists():
         return _absolute(spec)
     scheme, rest = match[1], spec[match.end() :]
-    if scheme in ("coco", "karpathy"):
+    if scheme in ("coco", "coco-detection", "karpathy"):
         file, at, folder = rest.partition("@")
         name, suffix, split = file.partition(".json")  # karpathy:FILE.json/SPLIT@DIR
         return f"{scheme}:{_absolute(name + suffix)}{split}@{_absolute(folder)}" if at and folder else spec

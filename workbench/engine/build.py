@@ -7,11 +7,12 @@ from typing import Literal
 
 import torch
 
-from workbench.config.run import INHERITED, DataConfig, RunConfig
+from workbench.config.run import INHERITED, RunConfig
 from workbench.config.teacher import TeacherConfig
 from workbench.data.batches import BatchStream
 from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
+from workbench.data.detection.spec import DetectionData, open_detection
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import Role, evaluated_splits, is_remote, open_dataset, sample_set_of
 from workbench.data.synthetic import with_synthetic
@@ -41,7 +42,7 @@ from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
 
 # Tables of the config in which members of a cohort must agree.
-SHARED = ("data", "teacher", "train", "curation", "evaluate")
+SHARED = ("data", "teacher", "train", "curation", "evaluate", "dense")
 
 
 def build_cohort(
@@ -89,6 +90,7 @@ def build_cohort(
     if ranks.is_first:
         ranks.of_first(None)
     _check_same_data(ranks, stream, evaluators)
+    detection = _detection(first, like)
     start = restore_together(members) if resume else Start()
     ranks.check_equal("checkpoints of the run", start.step)  # an old copy of the runs folder, on another machine
     return Cohort(
@@ -101,10 +103,11 @@ def build_cohort(
         device=device,
         ranks=ranks,
         notes=(
-            *_notes(first.data, len(stream.dataset), evaluators),
+            *_notes(first, len(stream.dataset), evaluators),
             *data_notes,
             *(note for one in opened for note in one.notes),
         ),
+        detection=detection,
     )
 
 
@@ -165,7 +168,18 @@ def _open_training_data(
         masks={key: make for member in members for key, make in member.masks.items()},
         part=ranks.rows(config.pairs_per_step),
     )
-    return stream, (*preflight(dataset, student_spec, config.pairs_per_step), *notes)
+    checked = preflight(dataset, student_spec, config.pairs_per_step) if train.num_steps else []
+    return stream, (*checked, *notes)
+
+
+def _detection(config: RunConfig, like: Cohort | None) -> DetectionData | None:
+    """The images with boxes of a run, those of the earlier cohort if they are the same; None if it has none."""
+    if not config.dense.is_on:
+        return None
+    if like and like.members[0].config.dense == config.dense:
+        return like.detection
+    with phase(f"opening the detection images, {config.dense.data}"):
+        return open_detection(config.dense)
 
 
 def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:
@@ -177,14 +191,15 @@ def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:
     return same_pairs and same_parts and same_rows and same_device
 
 
-def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
+def _notes(config: RunConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
     """Warnings about the run's data, for its start."""
+    data = config.data
     yield from (f"{split}: {evaluator.pairs.note}" for split, evaluator in evaluators.items() if evaluator.pairs.note)
-    if not evaluators:
+    if not evaluators and not config.dense.is_on:
         yield "nothing is evaluated: name held-out pairs with --set data.validation=SPEC"
     if data.order == "shuffle" and is_remote(data.train):
         yield "unless WORKBENCH_REMOTE_GB holds all shards, they are copied again and again: --set data.order=windows"
-    if num_pairs == data.num_pairs and not sample_set_of(data.train):
+    if num_pairs == data.num_pairs and config.train.num_steps and not sample_set_of(data.train):
         yield f"only the first {num_pairs:,} pairs are trained on: --set data.num_pairs=0 takes all"
 
 

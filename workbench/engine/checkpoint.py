@@ -24,6 +24,7 @@ from workbench.process import free_bytes
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
 TRAINING = "training.safetensors"
+DETECTOR = "detector.safetensors"  # of a run that trains a detector behind its last step
 LOSS_FILES = "loss_files"  # key of the manifest: SHA-256 of the files of users' losses
 # Prefixes of its tensor names. For a student with gates the unpruned towers are there too, since the model folder holds
 # the student as the current masks would prune it.
@@ -40,7 +41,8 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
     if member.directory is None:
         return None
     state = member.state
-    if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
+    detector = member.detector.tensors() if member.detector else {}
+    if name := first_not_finite(state.state_dict() | state.optimizer_tensors() | detector):
         raise ValueError(f"{name} is not finite")
     student = slice_gated(Gated(state.student, state.gates)) if state.gates else state.student
     rest = {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
@@ -50,6 +52,7 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
         **config_files(student),
         WEIGHTS: _to_bytes(student.towers.state_dict()),
         TRAINING: _to_bytes(training_tensors(state) | rest),
+        **({DETECTOR: _to_bytes(detector)} if detector else {}),
     }
     digest = weights_sha256(student.towers)
     facts = {
@@ -90,6 +93,8 @@ def load_checkpoint(
     saved = load((checkpoint / TRAINING).read_bytes())
     if member.loss_scale and (scale := _under(LOSS_SCALE, saved)):  # none where the parent of a fork was not float16
         member.loss_scale.load(scale)
+    if (checkpoint / DETECTOR).exists():
+        member.detector_tensors = load((checkpoint / DETECTOR).read_bytes())
     training = fitting(saved)
     if state.gates:
         load_weights(state.student.towers, _under(TOWERS, training), source)

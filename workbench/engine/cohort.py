@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from workbench.config.dense import count_steps
 from workbench.data.batches import BatchStream
+from workbench.data.detection.spec import DetectionData
 from workbench.data.spec import Role
 from workbench.data.unusable import BadImageCount
 from workbench.embeddings import Batch
@@ -54,6 +56,7 @@ class Cohort:
         start: the steps already taken.
         notes: warnings for the start of every run's log.
         ranks: the processes that train these members together.
+        detection: images with boxes, on which a detector is trained behind the last step; None for none.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Cohort:
         device: torch.device,
         notes: tuple[str, ...] = (),
         ranks: Ranks = ALONE,
+        detection: DetectionData | None = None,
     ) -> None:
         self.ranks = ranks
         self.members = members
@@ -80,6 +84,9 @@ class Cohort:
         self.device = device
         self.start_step = start.step
         self.num_steps = members[0].config.train.num_steps
+        self.detection = detection
+        num_detector_steps = count_steps(members[0].config.dense, len(detection.train)) if detection else 0
+        self.total_steps = self.num_steps + num_detector_steps
         self.batch_size = members[0].config.train.batch_size
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run id and split
         self.stream = stream
@@ -104,12 +111,15 @@ class Cohort:
                     yield Warned(run=member.run, step=self.start_step, message=note)
                 continue
             sizes = count_parameters(member.state.student)
+            batch_size, num_pairs = self.batch_size, len(self.stream.dataset)
+            if self.detection and not self.num_steps:  # all steps are the detector's
+                batch_size, num_pairs = member.config.dense.batch_size, len(self.detection.train)
             yield RunStarted(
                 run=member.run,
                 step=self.start_step,
-                num_steps=self.num_steps,
-                batch_size=self.batch_size,
-                num_pairs=len(self.stream.dataset),
+                num_steps=self.total_steps,
+                batch_size=batch_size,
+                num_pairs=num_pairs,
                 num_parameters=sizes["total"],
                 num_embedding_parameters=sizes["embeddings"],
                 kept_fraction=member.kept_fraction,

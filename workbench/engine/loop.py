@@ -12,6 +12,7 @@ import torch
 from workbench.embeddings import Batch
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.cohort import Cohort
+from workbench.engine.detector import detector_started, log_detector_step, measure_detector, start_detector
 from workbench.engine.device import has_batch_norm, now_s, peak_memory_mb, reset_peak_memory
 from workbench.engine.gradients import new_remarks, save_gradients
 from workbench.engine.member import Member
@@ -79,11 +80,49 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
             if not cohort.active:
                 return
             clock.leave_out()
-    for member in cohort.active:
+    yield from end(cohort, interrupted)
+
+
+def end(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    """Save and measure every student after its last step, and train the detectors, if any."""
+    # A member whose detector has taken steps has saved and measured its student before.
+    trained = [member for member in cohort.active if member.step <= cohort.num_steps]
+    for member in trained:
         yield from save(member, cohort.num_steps)
-    yield from cohort.evaluate(cohort.active, cohort.num_steps)
+    yield from cohort.evaluate(trained, cohort.num_steps)
     for member in list(cohort.active):
-        yield from finish(cohort, member, cohort.num_steps, "finished")
+        yield from take_detector_steps(cohort, member, interrupted)
+        if member in cohort.active:  # not stopped by a command
+            yield from finish(cohort, member, cohort.total_steps, "finished")
+
+
+def take_detector_steps(cohort: Cohort, member: Member, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    """Train a detector's heads on the member's image tower, which is frozen, and measure them; if ``[dense]`` has data.
+
+    Its steps follow those of the student, one member after another.
+    """
+    training = start_detector(cohort, member)
+    if training is None:
+        return
+    if member.step <= cohort.num_steps:
+        yield detector_started(cohort, member)
+    clock = StepClock(member.step, cohort.device)
+    with closing(training.batches(member.step - cohort.num_steps)) as batches:
+        for step, batch in enumerate(batches, start=member.step):
+            losses = training.train_step(batch, step - cohort.num_steps)
+            member.step = done = step + 1
+            saves, logs = member.cadence.saves_at(done), member.cadence.logs_at(done) or done == cohort.total_steps
+            clock.tick([member], waits=saves or logs)
+            if logs:
+                yield from log_detector_step(member, losses, done, clock.mean_step_s(done))
+            if saves and done < cohort.total_steps:
+                yield from save(member, done)
+            yield from between_steps(cohort, cohort.num_steps, interrupted, clock)
+            if member not in cohort.active:
+                return
+            clock.leave_out()
+    yield from save(member, cohort.total_steps)
+    yield from measure_detector(member, cohort.total_steps)
 
 
 def log_step(
@@ -131,14 +170,14 @@ def between_steps(cohort: Cohort, step: int, interrupted: Callable[[], bool], cl
         clock.skip()
     if cohort.is_interrupted(interrupted):
         for member in list(cohort.active):
-            yield from finish(cohort, member, step, "interrupted", "asked to stop by a signal")
+            yield from finish(cohort, member, max(step, member.step), "interrupted", "asked to stop by a signal")
 
 
 def handle_commands(cohort: Cohort, step: int) -> Iterator[Event]:
     """Carry out the commands that other processes left in the runs' ``control/`` folders."""
     commands = cohort.take_commands()
-    for member in list(cohort.active):
-        yield from handle_commands_to(member, commands.get(member.run, ()), cohort, step)
+    for member in list(cohort.active):  # one that trains a detector is ahead of the others
+        yield from handle_commands_to(member, commands.get(member.run, ()), cohort, max(step, member.step))
 
 
 def handle_commands_to(member: Member, commands: Iterable[Command], cohort: Cohort, step: int) -> Iterator[Event]:
@@ -196,6 +235,7 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
             f"its last weights are not saved: {member.unsaved}; then continue with: workbench runs resume {member.run}"
         )
     cohort.active.remove(member)
+    member.detector = None
     cohort.paused.discard(member.run)
     yield RunFinished(run=member.run, step=step, state=state, reason=reason, elapsed_s=member.elapsed_s)
 
@@ -224,6 +264,12 @@ def out_of_memory_hint(error: Exception, cohort: Cohort) -> Exception:
     ranks = cohort.ranks
     chunk_size = cohort.members[0].micro_batches.size or -(-cohort.batch_size // ranks.size)
     peak_mb = peak_memory_mb(cohort.device)
+    if any(member.detector for member in cohort.members):
+        half = max(1, cohort.members[0].config.dense.batch_size // 2)
+        return MemoryError(
+            f"out of memory on {cohort.device} while a detector was trained (peak {peak_mb:,.0f} MB): checkpoints are "
+            f"kept; try --set dense.batch_size={half} or a smaller dense.image_size"
+        )
     remedy = f"--set train.micro_batch_size={max(1, chunk_size // 2)}, which leaves the gradients as they are"
     if any(has_batch_norm(member.state.student) for member in cohort.members):  # neither micro-batches nor ranks
         remedy = "a smaller train.batch_size or student, since batch normalization allows no micro-batches"

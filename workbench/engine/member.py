@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from workbench.models.clip import Clip
 from workbench.models.image_tower import kept_patches
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Snapshot, write_snapshot
+
+if TYPE_CHECKING:  # torchvision's detectors take seconds to import
+    from workbench.dense.training import DetectorTraining
 
 
 class Member:
@@ -70,6 +73,8 @@ class Member:
         self.teacher: dict[str, Any] = {}  # its weights' SHA-256 and its scale
         self.notes: list[str] = []  # warnings about its resume
         self.step = 0  # steps taken
+        self.detector: DetectorTraining | None = None  # while it trains, behind the last step
+        self.detector_tensors: dict[str, Tensor] = {}  # of a checkpoint that it continues from
         self.saved_step = -1  # of the last attempt to save
         self.unsaved = ""  # why that attempt failed; empty if it did not
         self.elapsed_s = 0.0

@@ -19,7 +19,9 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.log import effective_events, read_events
 
 PATHS = {
-    **dict.fromkeys(("data.train", "data.validation", "data.test"), data.absolute_spec),
+    **dict.fromkeys(
+        ("data.train", "data.validation", "data.test", "dense.data", "dense.validation"), data.absolute_spec
+    ),
     **dict.fromkeys(("teacher.model", "student.model", "inheritance.source"), models.absolute_spec),
 }
 LOSS_FILE = re.compile(r"loss\.[^.]+\.file")

@@ -73,6 +73,8 @@ class Finding:
 
 def start_warnings(cohort: Cohort) -> Iterator[str]:
     """One line, with the remedy, for each problem that is likely to waste the run."""
+    if not cohort.num_steps:  # the student is only evaluated
+        return
     first = cohort.members[0]
     needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
     teacher = cohort.teacher if needs_teacher else None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from workbench.config.inheritance import Tower
 from workbench.embeddings import CLIPS_RESIZING, MAX_LOG_SCALE, Embeddings, FeatureKey, InputSpec, Resizing
 from workbench.models.image_tower import (
+    at_resolution,
     block_number,
     block_widths,
     collected,
@@ -169,17 +170,12 @@ class Clip(nn.Module):
     def features(self, image_BCHW: Tensor, blocks: Sequence[int], form: str) -> tuple[Tensor, ...]:
         """Features of some blocks, as in :meth:`encode_image_with_features`, without running later blocks.
 
-        A convolutional tower accepts images of any size (from 32 pixels), a ViT only its own ``image_size``.
+        Images may have any size: from 32 pixels for a convolutional tower, a multiple of its patches for a ViT, whose
+        position embeddings are interpolated.
         """
-        visual, size = self.towers.visual, (self.image_size, self.image_size)
-        if drops_tokens(visual) and image_BCHW.shape[2:] != size:
-            height, width = image_BCHW.shape[2:]
-            raise ValueError(
-                f"images of {height} x {width} for a ViT with positions for {size[0]} x {size[1]}: resize them, "
-                "or use a convolutional tower"
-            )
+        visual = self.towers.visual
         keys = [FeatureKey(block, form) for block in blocks]
-        with collected(visual, keys) as features:
+        with collected(visual, keys) as features, at_resolution(visual, *image_BCHW.shape[2:]):
             # A forward to the deepest block only: pooling behind it may not support this resolution.
             deepest = max((block_number(visual, block) for block in blocks), default=-1)
             run_blocks(visual, self._normalized(image_BCHW), deepest + 1)

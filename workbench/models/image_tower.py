@@ -149,6 +149,42 @@ def collected(visual: nn.Module, keys: Sequence[FeatureKey]) -> Iterator[dict[Fe
         yield features
 
 
+@contextmanager
+def at_resolution(visual: nn.Module, height: int, width: int) -> Iterator[None]:
+    """Context in which the image tower takes images of H x W pixels, with its position embeddings interpolated.
+
+    Bicubic, as open_clip resizes those of a checkpoint; the class token keeps its own. A convolutional tower takes any
+    size as it is.
+
+    Raises:
+        ValueError: H or W is not a multiple of a ViT's patch size.
+    """
+    if not isinstance(visual, VisionTransformer):
+        yield
+        return
+    patch_height, patch_width = visual.patch_size
+    if height % patch_height or width % patch_width:
+        raise ValueError(
+            f"images of {height} x {width} for a ViT with patches of {patch_height} x {patch_width}: "
+            "resize or pad them to a multiple of its patches"
+        )
+    own, own_grid = visual._parameters["positional_embedding"], visual.grid_size
+    assert own is not None
+    grid = height // patch_height, width // patch_width
+    if grid == tuple(own_grid):
+        yield
+        return
+    map_1CHW = own[1:].T.reshape(1, -1, *own_grid).float()
+    resized_PC = F.interpolate(map_1CHW, grid, mode="bicubic", antialias=True)[0].flatten(1).T
+    try:
+        # Replaced where the parameter is kept, so that its name and place among the weights stay.
+        visual._parameters["positional_embedding"] = torch.cat([own[:1], resized_PC.to(own.dtype)])
+        visual.grid_size = grid
+        yield
+    finally:
+        visual._parameters["positional_embedding"], visual.grid_size = own, own_grid
+
+
 def run_blocks(visual: nn.Module, pixels_BCHW: Tensor, num_blocks: int) -> None:
     """Run the first blocks of the tower, without the final pooling, which fixes the resolution."""
     if isinstance(visual, VisionTransformer):

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from workbench.config.run import RunConfig
+from workbench.dense.evaluation import metric_names
 from workbench.engine.checkpoint import checkpoints_bytes
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import peak_memory_mb, resolve_device
+from workbench.engine.detector import start_detector
+from workbench.engine.device import now_s, peak_memory_mb, resolve_device
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.formatting import duration
 from workbench.preflight.data_checks import NUM_PAIRS as NUM_AFFINITY_PAIRS
@@ -31,6 +33,7 @@ class RunForecast:
         learn_s: seconds of the student's steps; ``waiting_s`` for data, ``teacher_s`` of the teacher's forwards.
         num_evaluations: on the validation pairs.
         student_evaluation_s, teacher_evaluation_s: of all evaluations, the test included.
+        detector_s: of training and measuring a detector behind the last step, if ``[dense]`` has data.
         state_mb: MiB that the student holds between steps, of ``peak_mb`` in all; ``room_mb`` are available.
         metrics: names of what its evaluations measure.
     """
@@ -48,11 +51,12 @@ class RunForecast:
     room_mb: float
     checkpoints_mb: float
     metrics: frozenset[str] = field(default=frozenset(), repr=False)
+    detector_s: float = 0.0
 
     @property
     def own_s(self) -> float:
         """Seconds that each member of a cohort adds."""
-        return self.learn_s + self.student_evaluation_s
+        return self.learn_s + self.student_evaluation_s + self.detector_s
 
     @property
     def shared_s(self) -> float:
@@ -73,7 +77,7 @@ class RunForecast:
 
     @property
     def pairs_per_s(self) -> float:
-        return self.num_steps * self.batch_size / self.training_s
+        return self.num_steps * self.batch_size / self.training_s if self.num_steps else 0.0
 
     def at(self, num_steps: int) -> "RunForecast":
         """The forecast of the same run with another number of steps, and as many evaluations."""
@@ -103,6 +107,7 @@ class Pace:
     student_s: float = 0.0
     teacher_s: float = 0.0
     metrics: frozenset[str] = frozenset()
+    detector_s: float = 0.0
 
     @staticmethod
     def of(trial: StepTrial) -> "Pace":
@@ -145,6 +150,7 @@ def forecast_runs(cohort: Cohort, pace: Pace, room_mb: float) -> dict[str, RunFo
             room_mb=room_mb,
             checkpoints_mb=checkpoints_bytes(member) / MIB,
             metrics=pace.metrics,
+            detector_s=pace.detector_s,
         )
     return forecasts
 
@@ -164,16 +170,44 @@ def num_new_steps(cohort: Cohort) -> int:
 
 def measure_runs(cohort: Cohort, notify: Callable[[str], None]) -> dict[str, RunForecast]:
     """Forecast the runs of a cohort, by id, from three steps and an evaluation; slow ones from a few pairs."""
+    pace = replace(_student_pace(cohort, notify), detector_s=detector_s(cohort))
+    if cohort.detection:
+        names = metric_names(with_masks=not cohort.members[0].config.dense.boxes_only)
+        pace = replace(pace, metrics=pace.metrics | names)
+    return forecast_runs(cohort, pace, room_mb(cohort.device.type))
+
+
+def _student_pace(cohort: Cohort, notify: Callable[[str], None]) -> Pace:
+    """The pace of the students' steps and evaluations."""
+    if not cohort.num_steps:
+        nothing = StepTiming(0.0, 0.0, {member.run: 0.0 for member in cohort.members})
+        pace = Pace(nothing, 0.0, peak_memory_mb(cohort.device))
+        return pace.with_evaluation(try_evaluation(cohort, SOME_PAIRS))
     pairs = time_pairs(cohort)
     step_s = pairs.timing(cohort.batch_size).step_s
     expected_s = LEAST_STEPS * step_s + pairs.teacher_s(SOME_PAIRS) + SOME_PAIRS * pairs.student_s()
     if expected_s > MAX_TIME_S:
         notify(f"a step takes about {duration(step_s)}: estimated from a few pairs instead of measured")
-        pace = estimated_pace(cohort, pairs).with_evaluation(try_evaluation(cohort, FEW_PAIRS))
-    else:
-        trial, _ = take_steps(cohort, LEAST_STEPS)
-        pace = Pace.of(trial).with_evaluation(try_evaluation(cohort, SOME_PAIRS))
-    return forecast_runs(cohort, pace, room_mb(cohort.device.type))
+        return estimated_pace(cohort, pairs).with_evaluation(try_evaluation(cohort, FEW_PAIRS))
+    trial, _ = take_steps(cohort, LEAST_STEPS)
+    return Pace.of(trial).with_evaluation(try_evaluation(cohort, SOME_PAIRS))
+
+
+def detector_s(cohort: Cohort) -> float:
+    """Seconds of a detector's training and measurement, from two steps; 0 if the cohort has none."""
+    member = cohort.members[0]
+    training = start_detector(cohort, member)
+    if training is None or cohort.detection is None:
+        return 0.0
+    taken_s = []
+    for step in range(2):  # the first is a warm-up
+        start_s = now_s(cohort.device)
+        training.train_step(training.batch(step), step)
+        taken_s.append(now_s(cohort.device) - start_s)
+    member.detector = None
+    # An image to measure on takes less than its share of a step, which has a backward.
+    num_images = training.num_steps * member.config.dense.batch_size + len(cohort.detection.held_out)
+    return num_images * taken_s[-1] / member.config.dense.batch_size
 
 
 def estimated_pace(cohort: Cohort, pairs: PairCost) -> Pace:

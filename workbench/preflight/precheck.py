@@ -9,6 +9,7 @@ from pathlib import Path
 from workbench.config.cells import Cell
 from workbench.config.run import INHERITED, RunConfig, check_cacheable, check_candidates
 from workbench.config.study import Study
+from workbench.data.detection.spec import check_detection
 from workbench.data.spec import check_spec, evaluated_splits, no_held_out_pairs
 from workbench.errors import set_by, unknown
 from workbench.losses.declared import check_losses
@@ -17,6 +18,7 @@ from workbench.views.metrics import METRIC_LABELS
 
 OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that are not evaluation metrics
 WITH_TEACHER = {"similarity_single", "similarity_cross", "cka", "affinity_kl"}
+DETECTOR_METRICS = ("box_ap", "mask_ap")
 NEVER_MEASURED = ("affinity_entropy", "loss_", "_kept")  # names with labels for figures, but not evaluation metrics
 
 
@@ -44,6 +46,8 @@ def check_config(config: RunConfig, runs_dir: Path) -> None:
     for split, spec, _ in evaluated_splits(config.data):
         with set_by(f"data.{split}"):
             check_spec(spec, split)
+    if config.dense.is_on:
+        check_detection(config.dense)
 
 
 def check_objectives(study: Study, cells: Sequence[Cell]) -> None:
@@ -67,6 +71,13 @@ def _check_measured(kind: str, name: str, cells: Sequence[Cell]) -> None:
     if name in OF_THE_RUN:
         return
     for cell in cells:
+        if name.startswith(DETECTOR_METRICS):
+            if not cell.config.dense.is_on:
+                raise ValueError(
+                    f"{kind} {name} needs a detector, and cell '{cell.name}' trains none: name images with boxes with "
+                    "--set dense.data=samples:scenes-dense"
+                )
+            continue
         if not evaluated_splits(cell.config.data):
             remedy = "name held-out pairs with --set data.validation=SPEC"
             raise ValueError(f"{kind} {name}: cell '{cell.name}' has no evaluation: {remedy}")

@@ -13,6 +13,7 @@ from workbench.config.toml import load_run_config
 from workbench.documents import read_file, strict_numbers
 from workbench.errors import print_error
 from workbench.events import (
+    DENSE,
     CheckpointSaved,
     EvalDone,
     Event,
@@ -82,7 +83,9 @@ def summarize(run: RunDirectory) -> Summary:
     """
     events = read_history(run, (EvalDone, CheckpointSaved, RunFinished, *SIZED)).events
     sizes = [event.kept_fraction for event in events if isinstance(event, SIZED)]
-    evaluations = [event for event in events if isinstance(event, EvalDone)]
+    measured = [event for event in events if isinstance(event, EvalDone)]
+    evaluations = [event for event in measured if event.split != DENSE]
+    dense = next((event.metrics for event in reversed(measured) if event.split == DENSE), {})
     tests = [event for event in evaluations if event.split == "test"]
     validations = [event for event in evaluations if event.split == "validation"] or evaluations
     none = EvalDone(run=run.id, step=0, split="", num_pairs=0, metrics={}, elapsed_s=0.0)
@@ -97,9 +100,9 @@ def summarize(run: RunDirectory) -> Summary:
         state=status.state,
         num_steps=status.num_steps,
         step=status.step,
-        metrics=shown.metrics,
+        metrics=shown.metrics | dense,
         errors=shown.errors,
-        test_metrics=test.metrics,
+        test_metrics=test.metrics | dense if test.metrics else {},
         test_errors=test.errors,
         chance=shown.chance,
         teacher_metrics=shown.teacher,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.events import EvalDone, RunStarted
+from workbench.events import DENSE, EvalDone, RunStarted
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import first_events, read_events
@@ -70,7 +70,7 @@ def outcome_of(run: RunDirectory) -> Outcome | None:
         return None
     started = [event for event in first_events(run.events_file) if isinstance(event, RunStarted)]
     events = read_events(run.events_file, (EvalDone,)).events
-    num_pairs = [event.num_pairs for event in events if isinstance(event, EvalDone)]
+    num_pairs = [event.num_pairs for event in events if isinstance(event, EvalDone) and event.split != DENSE]
     return Outcome(
         run=run.id,
         host=this_host(),

@@ -96,7 +96,7 @@ class ReplicateTrainer:
         """Start new runs or resume existing ones; returns the error that ended them, if any."""
         try:
             started = self._launch(group)
-            for _ in self._watch(started.events(stop), started.cohort.num_steps):
+            for _ in self._watch(started.events(stop), started.cohort.total_steps):
                 pass
         except FAILURES as error:
             self._before = None  # its state may be the cause

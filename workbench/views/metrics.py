@@ -76,6 +76,20 @@ METRIC_LABELS: dict[str, MetricLabel] = {
         _share("text_to_image_r1", "text→image R@1"),
         _share("text_to_image_r5", "text→image R@5"),
         _share("text_to_image_r10", "text→image R@10"),
+        *(
+            _share(f"{kind}_{name}", f"{kind} {label}")
+            for kind in ("box", "mask")
+            for name, label in (
+                ("ap", "AP"),
+                ("ap50", "AP50"),
+                ("ap75", "AP75"),
+                ("ap_small", "AP small"),
+                ("ap_medium", "AP medium"),
+                ("ap_large", "AP large"),
+                ("ap_seen", "AP seen"),
+                ("ap_unseen", "AP unseen"),
+            )
+        ),
         MetricLabel("similarity_single", "same-modal cosine", bounds=COSINE),
         MetricLabel("similarity_cross", "cross-modal cosine", bounds=COSINE),
         MetricLabel("cka", "linear CKA", bounds=(0.0, 1.0)),

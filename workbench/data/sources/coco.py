@@ -47,13 +47,13 @@ def open_coco(spec: str, num_pairs: int = 0) -> ImageFiles:
     """
     path, folder = coco_paths(spec)
     remedy = f"{GIVE_COCO}, or karpathy:FILE.json@DIR for Karpathy's splits"
-    document = _read_lists(path, ["images", "annotations"], remedy)
+    document = read_lists(path, ["images", "annotations"], remedy)
     tally, listed = caption_tally(f"'{path}'"), ImageList(num_pairs)
     captions = _captions_by_image(document["annotations"], path, tally)
     names: set[str] = set()
     num_without = 0
     for image in document["images"]:
-        number, name = (_field(image, field, "image", path) for field in ("id", "file_name"))
+        number, name = (entry_field(image, field, "image", path) for field in ("id", "file_name"))
         if name in names:
             raise ValueError(f"'{path}' lists the image {name!r} twice: give each image one entry in 'images'")
         names.add(str(name))
@@ -82,7 +82,7 @@ def open_karpathy(spec: str, role: str, num_pairs: int = 0) -> ImageFiles:
         ValueError: no such file, folder or split, another format, or none of its images found.
     """
     path, folder, split = karpathy_paths(spec, role)
-    images = _read_lists(path, ["images"], GIVE_KARPATHY)["images"]
+    images = read_lists(path, ["images"], GIVE_KARPATHY)["images"]
     listed, tally = ImageList(num_pairs), caption_tally(f"'{path}'")
     for image in images:
         if not isinstance(image, dict) or not isinstance(image.get("split"), str):
@@ -129,7 +129,7 @@ def _paths(spec: str, example: str) -> tuple[Path, Path, str]:
     return existing(match["file"], "file"), existing(match["folder"], "folder"), match["part"] or ""
 
 
-def _read_lists(path: Path, names: Sequence[str], remedy: str) -> dict[str, Any]:
+def read_lists(path: Path, names: Sequence[str], remedy: str) -> dict[str, Any]:
     """Reads a JSON object, and checks that ``names`` are lists."""
     try:
         document = json.loads(read_file(path, MOST_BYTES))
@@ -146,8 +146,8 @@ def _read_lists(path: Path, names: Sequence[str], remedy: str) -> dict[str, Any]
 def _captions_by_image(annotations: list[Any], path: Path, tally: BadImageCount) -> dict[Any, list[str]]:
     captions: dict[Any, list[str]] = {}
     for annotation in annotations:
-        image = _field(annotation, "image_id", "annotation", path)
-        missing = "" if "caption" in annotation else f"an annotation without 'caption' ({_fields(annotation)})"
+        image = entry_field(annotation, "image_id", "annotation", path)
+        missing = "" if "caption" in annotation else f"an annotation without 'caption' ({fields_of(annotation)})"
         if kept := tallied_captions([annotation.get("caption")], tally, f"image {image}", missing):
             captions.setdefault(image, []).extend(kept)
     return captions
@@ -163,14 +163,14 @@ def _add(listed: ImageList, image: dict[str, Any], path: Path, tally: BadImageCo
         listed.add(cleaned(f"{folder}/{name}" if folder else name), text)
 
 
-def _field(entry: Any, name: str, kind: str, path: Path) -> str | int:
-    """A string or integer field of an entry."""
+def entry_field(entry: Any, name: str, kind: str, path: Path, remedy: str = GIVE_COCO) -> str | int:
+    """A string or integer field of an entry. Raises ValueError with the remedy if it has none."""
     value = entry.get(name) if isinstance(entry, dict) else None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"'{path}': an {kind} without '{name}' ({_fields(entry)}): {GIVE_COCO}")
+        raise ValueError(f"'{path}': an {kind} without '{name}' ({fields_of(entry)}): {remedy}")
     return value
 
 
-def _fields(entry: Any) -> str:
+def fields_of(entry: Any) -> str:
     """The fields that an entry has, for an error message."""
     return f"it has {', '.join(map(repr, list(entry)[:12]))}" if isinstance(entry, dict) else "it is not an object"

@@ -145,26 +145,31 @@ def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint
     """Renders images, uint8 [N, H, W, 3], and the objects' masks, bool [M, H, W]."""
     num = len(seeds_N)
     draws_NU = uniforms(seeds_N, 15)
-    windows = _windows(layout, draws_NU[:, :12].reshape(2 * num, 6))
+    windows = cut_windows(layout, draws_NU[:, :12].reshape(2 * num, 6))
     assert windows.corner_M2.min() >= 0, "an object's window leaves the canvas: raise PAD_PX"
     padded = SIDE_PX + 2 * PAD_PX
     canvas = np.zeros((num, 3, padded, padded), np.float32)
     inner = (..., slice(PAD_PX, PAD_PX + SIDE_PX), slice(PAD_PX, PAD_PX + SIDE_PX))
     shapes.paint(canvas[inner], seeds_N ^ np.uint64(1))
     for which in range(2):
-        _composite(canvas, windows, which)
+        composite(canvas, windows, which, 2)
     mask = np.zeros((2 * num, padded, padded), np.bool_)
     columns, rows = windows.corner_M2.T
     views = sliding_window_view(mask, (WINDOW_PX, WINDOW_PX), axis=(1, 2), writeable=True)
     views[np.arange(2 * num), rows, columns] = windows.distance_px_MPP <= 0
-    return _develop(canvas[inner], draws_NU[:, 12:], seeds_N), mask[inner]
+    return develop(canvas[inner], draws_NU[:, 12:], seeds_N), mask[inner]
 
 
-def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
-    """Signed distances and shaded, textured colors of all objects in their windows."""
+def cut_windows(
+    layout: Layout, draws_M6: NDArray[np.float64], window_px: int = WINDOW_PX, pad_px: int = PAD_PX
+) -> Windows:
+    """Signed distances and shaded, textured colors of all objects in their windows, on a canvas padded by ``pad_px``.
+
+    Images may have any number of objects each, as long as all have the same.
+    """
     center_M2, tilt_M = layout.center_N22.reshape(-1, 2), layout.tilt_N2.reshape(-1)
-    corner_M2 = np.floor(center_M2).astype(np.int64) - WINDOW_PX // 2
-    axes_M2P = (corner_M2 - center_M2 + 0.5)[..., None] + np.arange(WINDOW_PX)
+    corner_M2 = np.floor(center_M2).astype(np.int64) - window_px // 2
+    axes_M2P = (corner_M2 - center_M2 + 0.5)[..., None] + np.arange(window_px)
     radius_M11 = layout.radius_N2.reshape(-1, 1, 1)
     u_MPP, down_MPP = _rotated(axes_M2P / radius_M11, tilt_M)
     v_MPP = -down_MPP
@@ -182,7 +187,7 @@ def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
     color_M3PP = step_M311 * share_MPP[:, None]
     color_M3PP += main_M311
     color_M3PP *= light_MPP[:, None]
-    return Windows(corner_M2 + PAD_PX, distance_px_MPP, color_M3PP)
+    return Windows(corner_M2 + pad_px, distance_px_MPP, color_M3PP)
 
 
 def _rotated(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tuple[Field, Field]:
@@ -200,32 +205,33 @@ def _rotated(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tupl
     )
 
 
-def _composite(canvas_N3HW: Field, windows: Windows, which: int) -> None:
-    """Draws the first (0) or second (1) object of each image with its shadow, in place."""
-    distance_NPP = windows.distance_px_MPP[which::2]
+def composite(canvas_N3HW: Field, windows: Windows, which: int, num_objects: int) -> None:
+    """Draws object ``which`` (from 0) of the ``num_objects`` of each image with its shadow, in place."""
+    distance_NPP = windows.distance_px_MPP[which::num_objects]
     cover_NPP = np.clip(0.5 - distance_NPP, 0, 1)[:, None]
     shade_NPP = np.clip(1 - distance_NPP / SHADOW_PX, 0, 1)[:, None]
     shade_NPP = 1 - SHADOW * shade_NPP * shade_NPP
-    views = sliding_window_view(canvas_N3HW, (WINDOW_PX, WINDOW_PX), axis=(2, 3), writeable=True)
-    x_N, y_N = windows.corner_M2[which::2].T
+    views = sliding_window_view(canvas_N3HW, distance_NPP.shape[1:], axis=(2, 3), writeable=True)
+    x_N, y_N = windows.corner_M2[which::num_objects].T
     windows_N = (np.arange(len(canvas_N3HW)), slice(None), y_N, x_N)
     patch_N3PP = views[windows_N]
     patch_N3PP *= shade_NPP
-    change_N3PP = windows.color_M3PP[which::2] - patch_N3PP
+    change_N3PP = windows.color_M3PP[which::num_objects] - patch_N3PP
     change_N3PP *= cover_NPP
     patch_N3PP += change_N3PP
     views[windows_N] = patch_N3PP
 
 
-def _develop(canvas_N3HW: Field, draws_N3: NDArray[np.float64], seeds_N: NDArray[np.uint64]) -> NDArray[np.uint8]:
+def develop(canvas_N3HW: Field, draws_N3: NDArray[np.float64], seeds_N: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Applies a light gradient and noise, with strengths drawn per image, and rounds; uint8 [N, H, W, 3]."""
-    light_NHW = 1 + ramps(LIGHT_FALL * (2 * draws_N3[:, :2] - 1))
-    grain = bits(seeds_N ^ np.uint64(2), SIDE_PX * SIDE_PX // 8).astype("<u8").view(np.uint8)
+    side_px = canvas_N3HW.shape[-1]
+    light_NHW = 1 + ramps(LIGHT_FALL * (2 * draws_N3[:, :2] - 1), side_px)
+    grain = bits(seeds_N ^ np.uint64(2), side_px * side_px // 8).astype("<u8").view(np.uint8)
     low, high = NOISE_LEVEL
     level_N11 = ((low + (high - low) * draws_N3[:, 2]) / 127.5).astype(np.float32)[:, None, None]
     noise_NHW = (grain.reshape(light_NHW.shape) - 127.5) * level_N11
     canvas_N3HW *= light_NHW[:, None]
     canvas_N3HW += noise_NHW[:, None] + 0.5  # truncation then rounds
-    image_NHW3 = np.empty((len(seeds_N), SIDE_PX, SIDE_PX, 3), np.uint8)
+    image_NHW3 = np.empty((len(seeds_N), side_px, side_px, 3), np.uint8)
     np.clip(canvas_N3HW, 0, 255, out=image_NHW3.transpose(0, 3, 1, 2), casting="unsafe")
     return image_NHW3

@@ -13,9 +13,9 @@ SIDE_PX = 48  # of an image
 Field = NDArray[np.floating[Any]]
 
 
-def ramps(slope_N2: NDArray[np.float64]) -> Field:
+def ramps(slope_N2: NDArray[np.float64], side_px: int = SIDE_PX) -> Field:
     """Linear fields, 0 in the middle, with slopes along x and y as the change from edge to edge, [N, H, W]."""
-    axis = ((np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5).astype(np.float32)
+    axis = ((np.arange(side_px) + 0.5) / side_px - 0.5).astype(np.float32)
     slope_N211 = slope_N2.astype(np.float32)[..., None, None]
     out_NHW: Field = slope_N211[:, 0] * axis + slope_N211[:, 1] * axis[:, None]
     return out_NHW
@@ -164,13 +164,13 @@ def paint(canvas_N3HW: Field, seeds_N: NDArray[np.uint64]) -> None:
 
     The field is flat, linear or smooth noise. Low saturation: no background has the color of an object.
     """
-    draws_NU = uniforms(seeds_N, _NUM_DRAWS)
+    draws_NU, side_px = uniforms(seeds_N, _NUM_DRAWS), canvas_N3HW.shape[-1]
     kind_N = np.floor(draws_NU[:, 1] * 3)
     first_N3 = _muted(draws_NU[:, 2:6])
     second_N3 = _muted(draws_NU[:, 6:10])
-    mix_NHW = np.zeros((len(seeds_N), SIDE_PX, SIDE_PX), np.float32)
-    mix_NHW[kind_N == 1] = _gradients(draws_NU[kind_N == 1, 10:12])
-    mix_NHW[kind_N == 2] = _clouds(draws_NU[kind_N == 2, 10:])
+    mix_NHW = np.zeros((len(seeds_N), side_px, side_px), np.float32)
+    mix_NHW[kind_N == 1] = _gradients(draws_NU[kind_N == 1, 10:12], side_px)
+    mix_NHW[kind_N == 2] = _clouds(draws_NU[kind_N == 2, 10:], side_px)
     step_N3 = (second_N3 - first_N3).astype(np.float32)
     np.multiply(step_N3[..., None, None], mix_NHW[:, None], out=canvas_N3HW)
     canvas_N3HW += first_N3.astype(np.float32)[..., None, None]
@@ -182,16 +182,16 @@ def _muted(draws_N4: NDArray[np.float64]) -> NDArray[np.float64]:
     return gray_N[:, None] + 26 * (draws_N4[:, 1:] - 0.5)
 
 
-def _gradients(direction_N2: NDArray[np.float64]) -> Field:
+def _gradients(direction_N2: NDArray[np.float64], side_px: int) -> Field:
     """Linear ramps from 0 in one corner to 1 in another, [N, H, W]."""
     slope_N2 = 2 * direction_N2 - 1
-    return 0.5 + ramps(slope_N2 / (np.abs(slope_N2).sum(1, keepdims=True) + 1e-6))
+    return 0.5 + ramps(slope_N2 / (np.abs(slope_N2).sum(1, keepdims=True) + 1e-6), side_px)
 
 
-def _clouds(knots_NG: NDArray[np.float64]) -> Field:
+def _clouds(knots_NG: NDArray[np.float64], side_px: int) -> Field:
     """Value noise: random values on a coarse grid, smoothly interpolated, 0 to 1, [N, H, W]."""
     knots_NGG = knots_NG[:, -GRID * GRID :].astype(np.float32).reshape(-1, GRID, GRID)
-    position = np.linspace(0, GRID - 1, SIDE_PX)
+    position = np.linspace(0, GRID - 1, side_px)
     cell = np.minimum(position.astype(np.int64), GRID - 2)
     part = position - cell
     ease = (part * part * (3 - 2 * part)).astype(np.float32)

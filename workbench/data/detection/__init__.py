@@ -1,0 +1,1 @@
+"""Images with boxes and masks: drawn scenes and COCO instance files."""
