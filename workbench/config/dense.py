@@ -25,15 +25,15 @@ class DenseConfig(Config):
     """Passes over the training images: 12 is the 1x schedule of the papers, 1.2 their 0.1x."""
     batch_size: PositiveInt = 8
     """Images per step (COCO: 16)."""
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: PositiveFloat = 4e-3
     """Peak learning rate of AdamW, after a warm-up and before a cosine decay to 0."""
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay of the heads' weight matrices."""
     image_size: int = Field(128, ge=32)
     """Shorter side of the images in pixels (COCO: 800); the longer side has at most 1.67 times as many."""
-    width: PositiveInt = 64
+    width: PositiveInt = 32
     """Channels of the feature pyramid and the mask head; the box head has four times as many (COCO: 256)."""
-    regions: PositiveInt = 64
+    regions: PositiveInt = 32
     """Regions per image on which the heads are trained (COCO: 512)."""
 
     @property

@@ -89,7 +89,12 @@ def plan_fork(
         ValueError: there is no such checkpoint, a setting that a fork cannot change, or no step left to take.
     """
     before = load_run_config(parent.config_file)
-    start = checkpoint_step(find_checkpoint(parent, at))
+    start, last = checkpoint_step(find_checkpoint(parent, at)), before.train.num_steps
+    if start > last:
+        raise ValueError(
+            f"run {parent.id} has trained a detector since step {last}, and its student no further: fork that with "
+            f"--at {last} if it is kept, or measure the student again with workbench dense {parent.id}"
+        )
     steered = [f"{setting}={value}" for setting, value in applied_overrides(parent, start).items()]
     after = with_overrides(before, [*steered, *(overrides or [])])
     for name, reason in FIXED.items():

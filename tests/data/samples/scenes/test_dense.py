@@ -48,7 +48,7 @@ def test_a_mask_covers_pixels_that_differ_from_the_background(scenes):
         image = scene.image_HW3.astype(int)
         stands_out = (image.max(2) - image.min(2) > 70) | (image.max(2) < 130)
         inside = scene.masks_KHW.any(0)
-        assert stands_out[inside].mean() > 0.9 > 0.05 > stands_out[~inside].mean()
+        assert stands_out[inside].mean() > 0.75 > 0.05 > stands_out[~inside].mean()
 
 
 def test_training_scenes_have_training_combinations_and_half_of_the_others_are_unseen(scenes):
