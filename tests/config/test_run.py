@@ -104,7 +104,7 @@ def test_a_seed_and_a_number_of_steps_fit_64_bits(number):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("train.num_steps", 0),
+        ("train.num_steps", -1),
         ("train.batch_size", 1),
         ("train.micro_batch_size", -1),
         ("train.precision", "fp8"),

@@ -47,7 +47,9 @@ def random_image(random, num_categories):
     near = np.clip(np.repeat(boxes, 2, axis=0) + random.normal(0, 1.5, (2 * count, 4)), 0, SIDE)
     near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
     found = np.concatenate([near, random_boxes(random, int(random.integers(0, 4)))])
-    labels = np.concatenate([np.repeat(objects.labels_M, 2), random.integers(0, num_categories, len(found) - len(near))])
+    labels = np.concatenate(
+        [np.repeat(objects.labels_M, 2), random.integers(0, num_categories, len(found) - len(near))]
+    )
     scores = random.random(len(found)).round(2)  # rounded, for ties
     return objects, Detections(found, labels, scores, masks_of(found))
 

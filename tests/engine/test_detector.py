@@ -83,7 +83,7 @@ def test_the_detectors_steps_follow_the_students(with_detector, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["student", "mini-rn16"])
-def test_the_tower_stays_bit_identical(with_detector, tiny_models, model, tmp_path):
+def test_the_tower_stays_bit_identical(with_detector, tiny_models, model):
     chosen = tiny_models.get(model, model)
     cohort = build_cohort({"run": with_detector(student={"model": chosen}, dense={"boxes_only": True})})
     (member,) = cohort.members
@@ -104,7 +104,7 @@ def test_the_saved_student_is_that_of_its_last_step(undisturbed):
     assert len(set(digests.values())) == 1
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 7, 9, 10])
+@pytest.mark.parametrize("after", [2, 7, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 3, 9, 10))])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(with_detector, undisturbed, tmp_path, after):
     calls = iter(range(100))
     started = launch({"run": with_detector()}, tmp_path)
@@ -136,7 +136,7 @@ def test_a_run_that_dies_continues_from_its_checkpoint(with_detector, undisturbe
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_an_undisturbed_one(with_detector, tiny_table, undisturbed, train_and_kill, tmp_path):
+def test_a_killed_run_ends_as_an_undisturbed_one(tiny_table, undisturbed, train_and_kill, tmp_path):
     tiny_table |= {"dense": DENSE, "train": tiny_table["train"] | {"num_steps": NUM_STUDENT_STEPS}}
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny_table))
     train_and_kill(tmp_path / "tiny.toml", 5, 3)

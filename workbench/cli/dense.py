@@ -75,8 +75,8 @@ def dense(
 
         workbench dense sample:scenes --data samples:scenes-dense
         workbench dense clip-kd-s0-1122-1405 --data samples:scenes-dense --seeds 3 --schedule 0.1x
-        workbench dense clip-kd-s0-1122-1405 --data coco-detection:instances_train2017.json@train2017 \\
-            --validation coco-detection:instances_val2017.json@val2017 --set dense.image_size=800
+        workbench dense clip-kd-s0-1122-1405 --data coco-detection:instances_train2017.json@train2017 --boxes-only
+        workbench dense clip-kd-s0-1122-1405 --data coco-detection:val.json@val --set dense.image_size=800
     """
     if schedule not in SCHEDULES:
         raise unknown("--schedule", schedule, SCHEDULES)

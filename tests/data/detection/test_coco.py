@@ -70,7 +70,7 @@ def changed(written: Path, tmp_path: Path, change: Any) -> str:
     return f"{tmp_path}/file.json@{written}/images"
 
 
-def test_boxes_classes_and_masks_are_those_that_pycocotools_reads(written, capsys):
+def test_boxes_classes_and_masks_are_those_that_pycocotools_reads(written):
     dataset, coco = CocoDetection(spec(written)), COCO(written / "file.json")
     assert len(dataset) == 8
     for index in range(8):
@@ -102,7 +102,7 @@ def test_boxes_alone_need_no_masks(written, tmp_path):
 def set_all(**fields):
     def change(document):
         for annotation in document["annotations"]:
-            annotation |= fields
+            annotation.update(fields)
 
     return change
 

@@ -19,8 +19,8 @@ COCO_SIDE_PX = 640  # the usual longer side of COCO's images, by which its area 
 class DenseScenes(DetectionDataset):
     """The first ``num_images`` dense scenes of a split.
 
-    Classes are the six shapes; ``open_vocabulary`` makes every combination of color, texture and shape a class, of which
-    those of other splits than training are unseen.
+    Classes are the six shapes. ``open_vocabulary`` makes every combination of color, texture and shape a class, of
+    which those of other splits than training are unseen.
     """
 
     def __init__(self, split: str, num_images: int = 0, *, open_vocabulary: bool = False) -> None:

@@ -48,7 +48,8 @@ def test_a_mask_covers_pixels_that_differ_from_the_background(scenes):
         image = scene.image_HW3.astype(int)
         stands_out = (image.max(2) - image.min(2) > 70) | (image.max(2) < 130)
         inside = scene.masks_KHW.any(0)
-        assert stands_out[inside].mean() > 0.75 > 0.05 > stands_out[~inside].mean()
+        assert stands_out[inside].mean() > 0.75
+        assert stands_out[~inside].mean() < 0.05
 
 
 def test_training_scenes_have_training_combinations_and_half_of_the_others_are_unseen(scenes):
@@ -56,4 +57,6 @@ def test_training_scenes_have_training_combinations_and_half_of_the_others_are_u
     assert {tuple(triple) for scene in scenes for triple in scene.triples_K3.tolist()} <= known
     held_out = [tuple(t) for index in range(40) for t in draw_dense("validation", index).triples_K3.tolist()]
     assert 0.35 < np.mean([triple not in known for triple in held_out]) < 0.65
-    assert {triple for triple in held_out if triple not in known} <= set(map(tuple, combinations("validation").tolist()))
+    assert {triple for triple in held_out if triple not in known} <= set(
+        map(tuple, combinations("validation").tolist())
+    )
