@@ -21,6 +21,7 @@ from workbench.documents import (
     parse_toml,
     read_file,
     read_json,
+    read_json_table,
     read_part,
     read_toml,
 )
@@ -152,3 +153,14 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnreadableError, match="not a directory"):
         read_file(tmp_path / "file" / "below", 1)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b"\xff", b'{"a": NaN}'])
+def test_a_json_table_that_cannot_be_used_is_one_line_with_the_remedy(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "some.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"\Acannot read {path} \([^\n]+\): copy it again\Z"):
+        read_json_table(path, "copy it again")
+    path.write_bytes(b'{"a": 1}')
+    assert read_json_table(path, "") == {"a": 1}

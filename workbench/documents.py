@@ -148,6 +148,24 @@ def read_json(path: Path) -> Any:
     return parse_json(read_file(path, MOST_JSON_BYTES), path.name)
 
 
+def read_json_table(path: Path, remedy: str) -> Table:
+    """The table in a JSON file.
+
+    Args:
+        remedy: what to do about a file that cannot be used, for the error.
+
+    Raises:
+        ValueError: in one line: the file cannot be read, is not JSON, or holds something else than a table.
+    """
+    try:
+        table = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path} ({getattr(error, 'strerror', None) or error}): {remedy}") from None
+    if not isinstance(table, dict):
+        raise ValueError(f"cannot read {path} (it holds no table): {remedy}")
+    return table
+
+
 def parse_json(content: bytes | str, name: str) -> Any:
     """The content of a JSON text; ``name`` is its name in errors."""
     try:

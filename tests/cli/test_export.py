@@ -116,7 +116,7 @@ def test_onnx_ends_in_lines_that_run(workbench, tiny_models) -> None:
         (("sample:scenes", "--format", "onnx", "--half"), "drop --half"),
         (("sample:scnes",), "did you mean 'scenes'?"),
         (("nowhere",), "a model is a built-in size"),
-        (("empty",), "no model here: cannot read empty/open_clip_config.json"),
+        (("empty",), "cannot read empty/open_clip_config.json"),
         (("torn",), "torn"),
         (("sample:scenes", "--out", "taken"), "taken exists already and holds file: name another with --out DIR"),
         (("sample:scenes", "--out", "taken/file/below"), "is not a writable folder"),

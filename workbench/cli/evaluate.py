@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_data, complete_model, complete_source
-from workbench.cli.models import evaluate_models, write_affinities
+from workbench.cli.models import Request, evaluate_models, write_affinities
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 from workbench.cli.output import print_json, print_line, print_metrics, print_rows
 from workbench.cli.suite import Only, Root, SuiteName, chosen_suite, evaluate_suite
@@ -150,10 +150,11 @@ def evaluate(
         if teacher:
             check_teacher(teacher, runs)
         check_models(sources, data, runs)
+        request = Request(data, teacher, num_pairs, block_size, figure, runs, json)
         if len(sources) > 1:
-            evaluate_models(sources, data, teacher, num_pairs, block_size, figure, runs, json=json)
+            evaluate_models(sources, request)
         else:
-            _measure(source, data, teacher, num_pairs, block_size, figure, runs, json=json)
+            _measure(source, request)
 
 
 # What can be measured, and the options of each.
@@ -178,25 +179,22 @@ def _check_options(mode: str, given: list[str], num_sources: int) -> None:
         raise ValueError(f"{useless} {remedy}: drop it")
 
 
-def _measure(
-    source: str,
-    data: str | None,
-    teacher: str,
-    num_pairs: int | None,
-    block_size: int | None,
-    figure: Path | None,
-    runs: Path,
-    *,
-    json: bool,
-) -> None:
+def _measure(source: str, request: Request) -> None:
     """Measure and print retrieval, zero-shot and agreement."""
     with phase("loading PyTorch"):
         from workbench.engine.remeasure import remeasure
 
-    measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, teacher=teacher, runs_dir=runs)
-    if figure:
-        write_affinities({source: measured.probe}, figure)
-    if json:
+    measured = remeasure(
+        source,
+        request.data,
+        num_pairs=request.num_pairs,
+        block_size=request.block_size,
+        teacher=request.teacher,
+        runs_dir=request.runs,
+    )
+    if request.figure:
+        write_affinities({source: measured.probe}, request.figure)
+    if request.json:
         print_json(
             {
                 "source": source,
@@ -213,7 +211,7 @@ def _measure(
         return
     title = f"{source}: {measured.num_pairs:,} pairs"
     print_metrics(measured.metrics, measured.errors, title, teacher=measured.teacher, chance=measured.chance)
-    for note in (*measured.notes, *([f"figure: {figure}"] if figure else [])):
+    for note in (*measured.notes, *([f"figure: {request.figure}"] if request.figure else [])):
         print_line(note)
     # The best R@1 if only a caption's own image counted: below 1 where several images share a caption.
     own_only = measured.ceiling["image_to_text_r1"]

@@ -1,6 +1,7 @@
 """``workbench evaluate MODEL MODEL...``: several models on the same pairs, and their agreement with one teacher."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,29 @@ from workbench.views.models import ModelColumn, model_rows, nearer
 if TYPE_CHECKING:
     from workbench.engine.compare_models import ModelsOnPairs
     from workbench.runs.snapshots import Probe
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``evaluate`` measures models on, and how it reports.
+
+    Attributes:
+        data: SPEC of the pairs; None for a run's own.
+        teacher: SPEC of the model to agree with; empty for a run's own.
+        num_pairs: the first ones, 0 for all; None for as many as the run measures.
+        block_size: retrieval gallery size; None for the run's.
+        figure: where affinities are drawn; None for nowhere.
+        runs: the runs folder.
+        json: whether to print one JSON document.
+    """
+
+    data: str | None
+    teacher: str
+    num_pairs: int | None
+    block_size: int | None
+    figure: Path | None
+    runs: Path
+    json: bool
 
 
 def write_affinities(probes: "Mapping[str, Probe | None]", figure: Path) -> None:
@@ -31,17 +55,7 @@ def write_affinities(probes: "Mapping[str, Probe | None]", figure: Path) -> None
     write_figure(affinity_figure(panels, "affinity"), figure)
 
 
-def evaluate_models(
-    sources: list[str],
-    data: str | None,
-    teacher: str,
-    num_pairs: int | None,
-    block_size: int | None,
-    figure: Path | None,
-    runs: Path,
-    *,
-    json: bool,
-) -> None:
+def evaluate_models(sources: list[str], request: Request) -> None:
     """Measure several models and print one table; differences are to the first.
 
     Raises:
@@ -50,12 +64,19 @@ def evaluate_models(
     with phase("loading PyTorch"):
         from workbench.engine.compare_models import compare_models
 
-    found = compare_models(sources, data, teacher=teacher, num_pairs=num_pairs, block_size=block_size, runs_dir=runs)
-    if figure:
-        write_affinities({model.source: model.measured.probe for model in found.models}, figure)
+    found = compare_models(
+        sources,
+        request.data,
+        teacher=request.teacher,
+        num_pairs=request.num_pairs,
+        block_size=request.block_size,
+        runs_dir=request.runs,
+    )
+    if request.figure:
+        write_affinities({model.source: model.measured.probe for model in found.models}, request.figure)
     columns = [ModelColumn(model.source, model.measured.metrics, model.gains) for model in found.models]
-    if json:
-        print_json(_document(found, columns, teacher))
+    if request.json:
+        print_json(_document(found, columns, request.teacher))
         return
     letters = [chr(ord("A") + number) for number in range(len(columns))]
     for letter, model in zip(letters, found.models, strict=True):
@@ -72,8 +93,8 @@ def evaluate_models(
             print_line(sentence)
     for note in found.notes:
         print_line(note)
-    if figure:
-        print_line(f"figure: {figure}")
+    if request.figure:
+        print_line(f"figure: {request.figure}")
 
 
 def _document(found: "ModelsOnPairs", columns: list[ModelColumn], teacher: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from workbench.documents import read_json
+from workbench.documents import read_json_table
 from workbench.embeddings import CLIPS_RESIZING
 from workbench.errors import reason
 from workbench.files import write_atomically
@@ -60,8 +60,9 @@ def load_folder(folder: Path) -> Clip:
     Raises:
         ValueError: a missing or damaged file, or an unsupported tokenizer.
     """
-    config = _read_json(folder / CONFIG)
-    tokenizer = _read_json(folder / TOKENIZER) if (folder / TOKENIZER).exists() else {}
+    remedy = "name a folder that teacher import, inherit, export or open_clip has written"
+    config = read_json_table(folder / CONFIG, remedy)
+    tokenizer = read_json_table(folder / TOKENIZER, remedy) if (folder / TOKENIZER).exists() else {}
     try:
         model = Clip(
             config["model_cfg"],
@@ -89,15 +90,3 @@ def _tokenizer(text: dict[str, Any], folder: Path) -> Tokenizer:
     if text.get("hf_tokenizer_name"):
         return hugging_face_tokenizer(find_tokenizer(text, folder), text)
     return BytePairTokenizer(text.get("context_length", 77))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise ValueError(f"no model here: cannot read {path} ({error.strerror})") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
-    return content

@@ -13,7 +13,7 @@ import open_clip
 from open_clip.factory import get_model_config
 from torch import Tensor
 
-from workbench.documents import read_json
+from workbench.documents import read_json_table
 from workbench.embeddings import SIGMOID_BIAS
 from workbench.errors import reason, unknown
 from workbench.models.architectures import (
@@ -48,6 +48,8 @@ from workbench.models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, check_
 from workbench.models.tokenizers import Tokenizer, hugging_face_tokenizer, named_tokenizer
 from workbench.models.towers import check_buildable
 from workbench.models.weights import MisfitError, load_weights, read_weights
+
+CONFIG_REMEDY = f"name an open_clip model config, which has {', '.join(CONFIG_KEYS)}"
 
 
 def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:
@@ -165,7 +167,7 @@ def _architectures() -> dict[str, dict[str, Any]]:
 def _config_of(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model config that a SPEC names, and the preprocessing that a model folder's file has next to it."""
     if spec.kind == "config":
-        return _read_config(Path(spec.name)), _read_json(Path(spec.name)).get("preprocess_cfg", {})
+        return _read_config(Path(spec.name)), read_json_table(Path(spec.name), CONFIG_REMEDY).get("preprocess_cfg", {})
     name = spec.name.replace("/", "-")
     return get_model_config(name) if name in open_clip_names() else _read_config(SIZES / f"{name}.json"), {}
 
@@ -247,22 +249,12 @@ def _download_tokenizer(repository: str) -> None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    content = _read_json(path)
+    content = read_json_table(path, CONFIG_REMEDY)
     config = content.get("model_cfg", content)
     kinds = dict(zip(CONFIG_KEYS, (int | float | str, dict, dict), strict=True))
     if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
-        raise ValueError(f"{path} is not an open_clip model config: it needs {', '.join(kinds)}")
+        raise ValueError(f"{path} is another kind of file: {CONFIG_REMEDY}")
     return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise ValueError(f"cannot read the model config {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"cannot read the model config {path}: {error}") from None
-    return content if isinstance(content, dict) else {}
 
 
 def _from_config(

@@ -54,9 +54,9 @@ def test_other_folders_next_to_mappings_of_another_kind_are_no_objectnet(images:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (SHARED, None, "objectnet_to_imagenet_1k.json' cannot be read"),
-        (LABELS, "{", "folder_to_objectnet_label.json' is damaged"),
-        (LABELS, "[]", "must map names to names"),
+        (SHARED, None, "cannot read .*objectnet_to_imagenet_1k.json .*copy it from objectnet-1.0"),
+        (LABELS, "{", "cannot read .*folder_to_objectnet_label.json .*copy it from objectnet-1.0"),
+        (LABELS, "[]", "copy it from objectnet-1.0, where it maps names to names"),
         (LABELS, "{}", "names none of the sub-folders"),
     ],
 )

@@ -7,7 +7,7 @@ Which they are, and what each folder is called, is in two JSON files that come w
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.documents import read_json
+from workbench.documents import read_json_table
 
 MAPPINGS = "mappings"
 LABELS, SHARED = "folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json"
@@ -30,12 +30,8 @@ def objectnet_names(folder: Path, folders: Sequence[str]) -> dict[str, str] | No
 
 
 def _read(path: Path) -> dict[str, str]:
-    try:
-        document = read_json(path)
-    except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}): copy it from objectnet-1.0") from error
-    except ValueError as error:
-        raise ValueError(f"'{path}' is damaged ({error}): copy it from objectnet-1.0") from None
-    if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
-        raise ValueError(f"'{path}' must map names to names: copy it from objectnet-1.0")
+    remedy = "copy it from objectnet-1.0, where it maps names to names"
+    document = read_json_table(path, remedy)
+    if not all(isinstance(value, str) for value in document.values()):
+        raise ValueError(f"{path} is another kind of file: {remedy}")
     return document
