@@ -48,8 +48,18 @@ def test_both_layouts_are_read_and_what_is_unusable_is_counted(write_tar, pairs)
     dataset = open_dataset(str(write_tar(members, "more/0.tar")), "train")
     assert [text.synthetic for text in map(dataset.text, range(6))] == [("one", "two"), ("three",), (), (), (), ()]
     assert [text.captions for text in map(dataset.text, range(6))] == [plain.text(n).captions for n in range(6)]
-    assert any("left out 3 members" in note for note in dataset.reading.notes)
+    (note,) = (note for note in dataset.reading.notes if "left out 5 members" in note)
+    assert "no captions in it" in note  # a damaged file is shown before the stored outputs
     assert (plain.synthetic_digest, with_synthetic(dataset, 0)) == ("", dataset)
+
+
+@pytest.mark.parametrize("name", ["k001.npz", "k001.paug.json", "k001.pth.gz"])
+def test_stored_outputs_of_datacompdr_are_left_out_with_the_reason(write_tar, pairs, name: str) -> None:
+    plain = open_dataset(str(write_tar(pairs(3), "plain/0.tar")), "train")
+    dataset = open_dataset(str(write_tar(pairs(3) | {name: b"PK"}, "more/0.tar")), "train")
+    (note,) = dataset.reading.notes
+    assert (name in note, "--cache-teacher on" in note) == (True, True)
+    assert [dataset.text(n).captions for n in range(3)] == [plain.text(n).captions for n in range(3)]
 
 
 def test_they_are_the_last_captions_in_training_and_absent_in_evaluation(shards: str) -> None:

@@ -22,6 +22,10 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT_EXTENSIONS = ("txt", "json")
 CLASS_EXTENSION = "cls"  # the number of the class, as text
 SYNTHETIC_EXTENSION = "syn.json"  # captions that a model has written, as in DataCompDR
+# DataCompDR's embeddings by two teachers, and the augmentations for which alone they are right. Views here are crops
+# that the run draws itself, so that these embeddings would be those of other images.
+STORED_EXTENSIONS = ("npz", "pth.gz", "paug.json")
+WHY_STORED = "stored teacher outputs, which are of other views than a run's; --cache-teacher on stores the run's own"
 # Exceptions of tarfile on damaged headers.
 DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
 
@@ -72,14 +76,15 @@ def index_shard(path: Path) -> ShardIndex:
             or two texts of one kind with the same key.
     """
     ignored: list[str] = []
+    stored: list[str] = []
     members: dict[str, _Spans] = {}
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         for member in _plain_files(file, path, status.st_size, ignored):
-            _add(members, member, path)
+            _add(members, member, path, stored)
         samples = tuple(_samples(file, members, ignored))
         digest = _digest(file, path.name, status.st_size, samples)
-    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, tuple(ignored))
+    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, (*ignored, *stored))
 
 
 def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> Iterator[tarfile.TarInfo]:
@@ -135,11 +140,13 @@ def _check_end(file: BinaryIO, path: Path, end: int, size: int) -> None:
             )
 
 
-def _add(members: dict[str, _Spans], member: tarfile.TarInfo, path: Path) -> None:
-    """Adds a member to the sample of its key, if it is an image or a text."""
+def _add(members: dict[str, _Spans], member: tarfile.TarInfo, path: Path, stored: list[str]) -> None:
+    """Adds a member to the sample of its key, if it is an image or a text; to ``stored`` if it is teacher outputs."""
     folder, slash, name = member.name.removeprefix("./").rpartition("/")
     stem, _, extension = name.partition(".")
     extension = extension.lower()
+    if stem and extension in STORED_EXTENSIONS:
+        stored.append(f"{member.name!r} ({WHY_STORED})")
     if not stem or extension not in (*IMAGE_EXTENSIONS, *TEXT_EXTENSIONS, CLASS_EXTENSION, SYNTHETIC_EXTENSION):
         return
     slot = "image" if extension in IMAGE_EXTENSIONS else extension

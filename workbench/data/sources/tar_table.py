@@ -41,7 +41,7 @@ from workbench.files import write_atomically
 from workbench.process import usable_cores
 from workbench.resources import PACKAGE, cache_dir
 
-FORMAT = 5  # increase it when the index of the same shard changes
+FORMAT = 6  # increase it when the index of the same shard changes
 LENGTH, ROW = struct.Struct("<q"), struct.Struct("<4q")
 HASH_BYTES = 8
 MAX_OPEN = 256  # the usual limit of a process is 1,024
