@@ -178,7 +178,7 @@ def test_a_run_gives_student_and_teacher_their_own_tokens_live_and_cached(siglip
     for cache in ("off", "on"):
         cohort = build_cohort({"run": scenes_config(str(folder), cache)})
         stream, teacher = cohort.stream, load_model(str(folder))
-        assert (stream.teacher is None) == (cache == "on")
+        assert (not stream.teachers) == (cache == "on")
         if cache == "off":
             batch = stream.batch(0)
             texts = [stream.dataset.text(index) for index in batch.indices]
@@ -193,6 +193,20 @@ def test_a_run_gives_student_and_teacher_their_own_tokens_live_and_cached(siglip
             pass
         ends[cache] = weights_sha256(cohort.members[0].state)
     assert ends["on"] == ends["off"]
+
+
+def test_it_trains_with_clips_loss_and_then_without_a_gradient_for_its_bias(siglip, scenes_config):
+    _, folder, _ = siglip
+    changes = {"student": {"model": str(folder)}, "teacher": {}, "loss": {"clip": {}}}
+    cohort = build_cohort({"run": RunConfig.parse(scenes_config("", "off").model_dump(mode="json") | changes)})
+    student = cohort.members[0].state.student
+    before = {name: value.clone() for name, value in student.towers.state_dict().items()}
+    for _ in train(cohort):
+        pass
+    assert torch.equal(student.towers.logit_bias, before["logit_bias"])  # it cancels in the softmax: no weight decay
+    moved = [name for name, value in student.towers.state_dict().items() if not torch.equal(value, before[name])]
+    assert "logit_scale" in moved
+    assert len(moved) > len(before) // 2
 
 
 def test_inspect_and_import_know_it(released, workbench, tmp_path, monkeypatch):
