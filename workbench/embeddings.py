@@ -127,17 +127,35 @@ class FeatureKey(NamedTuple):
     form: str
 
 
+class GroupMember(NamedTuple):
+    """One teacher of several whose embeddings are concatenated.
+
+    Attributes:
+        columns: of the concatenation, which are its own embeddings times √share.
+        share: of the squared length of a row.
+        weight: in the mean; the weights of all members sum to 1.
+        scale: 1/τ of its logits, 0-d.
+    """
+
+    columns: slice
+    share: float
+    weight: float
+    scale: Tensor
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """A model's embeddings of B pairs: unit-length float rows, and its positive logit scale (1/temperature, 0-d).
 
-    ``bias`` is that of the logits, 0-d, of a student with the sigmoid loss; None for others.
+    ``bias`` is that of the logits, 0-d, of a student with the sigmoid loss; None for others. ``members`` are the
+    teachers of a group whose softmaxes are averaged; empty for others.
     """
 
     image_BD: Tensor
     text_BD: Tensor
     scale: Tensor
     bias: Tensor | None = None
+    members: tuple[GroupMember, ...] = ()
 
     @classmethod
     def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor, bias: Tensor | None = None) -> Embeddings:

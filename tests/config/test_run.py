@@ -248,6 +248,7 @@ def test_several_teachers_are_a_list_or_a_text_and_recorded_as_one_text() -> Non
         ({"model": "a.pt", "scales": [50]}, "teacher_scale"),
         ({"model": "a.pt", "combine": "embeddings"}, "several teachers"),
         ({"model": "a.pt + b.pt", "combine": "product"}, "combine"),
+        ({"model": "a.pt", "combine": "affinities"}, "several teachers"),
     ],
 )
 def test_teachers_that_cannot_be_combined_are_refused_with_the_remedy(teacher, remedy) -> None:

@@ -78,6 +78,25 @@ def test_each_teacher_embeds_its_own_view_of_a_batch(pair: Callable[..., RunConf
     assert (found.width, cohort.teacher.width) == (56, 56)
 
 
+def test_each_way_of_combining_trains_alike_in_one_batch_and_in_parts(pair: Callable[..., RunConfig]) -> None:
+    ends = {}
+    for combine in ("logits", "affinities", "embeddings"):
+        losses = {"clip": {}, "crd": {}, "affinity": {}, "dark": {}, "fd": {}, "gd": {"weight": 1e-4}, "icl": {}}
+        table = pair(loss=losses).model_dump(mode="json")
+        table["teacher"] |= {"combine": combine, "scales": [20.0, 40.0]}
+        whole, parts = (table | {"train": table["train"] | {"micro_batch_size": size}} for size in (0, 7))
+        cohorts = [build_cohort({"run": RunConfig.parse(one)}) for one in (whole, parts)]
+        batch = cohorts[0].stream.batch(0)
+        for cohort in cohorts:
+            cohort.train_step(batch, cohort.teacher_forward(batch, 0), 0)
+        one, other = (dict(cohort.members[0].state.named_parameters()) for cohort in cohorts)
+        for name, value in one.items():
+            torch.testing.assert_close(value.grad, other[name].grad, rtol=1e-3, atol=1e-5)
+        ends[combine] = one["student.towers.visual.conv1.weight"].grad
+    assert not torch.allclose(ends["logits"], ends["affinities"])
+    assert not torch.allclose(ends["logits"], ends["embeddings"])
+
+
 def test_live_cached_and_mixed_runs_end_with_the_same_weights(
     pair: Callable[..., RunConfig], tiny_models: dict[str, str]
 ) -> None:

@@ -74,6 +74,57 @@ def test_losses_compare_with_the_mean(parts, chunk_size) -> None:
     torch.testing.assert_close(found.double(), divergence + entropy, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk_size", [0, 4])
+@pytest.mark.parametrize("scales", [(), (30.0, 40.0, 1.0)])
+def test_affinities_are_the_weighted_mean_of_the_teachers_softmaxes(parts, chunk_size, scales) -> None:
+    """Values and gradients of every loss with a softmax as its target, against float64 autograd."""
+    generator = torch.Generator().manual_seed(1)
+    image_BD, text_BD = torch.randn(2, 6, 4, generator=generator)
+    joined = joined_embeddings(group_of(parts, "affinities", scales), parts)
+    targets = [s * cosines(part) for s, part in zip(scales or SCALES, parts, strict=True)]
+
+    def mean(softmaxes) -> torch.Tensor:
+        return sum(share * softmax for share, softmax in zip(SHARES, softmaxes, strict=True))
+
+    def reference(name: str, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        own = 20 * torch.nn.functional.normalize(image, dim=1) @ torch.nn.functional.normalize(text, dim=1).T
+        total = 0.0
+        for target, one in ((targets, own), ([part.T for part in targets], own.T)):
+            softmax_BB, log_BB = mean([part.softmax(1) for part in target]), one.log_softmax(1)
+            entropies = mean([(part.softmax(1) * part.log_softmax(1)).sum(1).mean() for part in target])
+            weights_BB = {"dark": 2.0 - torch.eye(6, dtype=torch.float64)}.get(name, 1.0)  # its β at the first step
+            total = total - (weights_BB * softmax_BB * log_BB).sum(1).mean() + (entropies if name == "crd" else 0)
+        return total / 2 if name == "dark" else total
+
+    own_scale = {"scale": "student", "teacher_scale": "teacher"}
+    for name in ("crd", "affinity", "dark"):
+        raw = [part.clone().requires_grad_() for part in (image_BD, text_BD)]
+        exact = [part.double().requires_grad_() for part in (image_BD, text_BD)]
+        value = build_loss(name, chunk_size=chunk_size, **own_scale)(
+            Embeddings.from_raw(*raw, torch.tensor(20.0)), joined
+        )
+        expected = reference(name, *exact)
+        torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-5)
+        for found, wanted in zip(torch.autograd.grad(value, raw), torch.autograd.grad(expected, exact), strict=True):
+            torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_affinities_within_a_modality_are_averaged_too(parts) -> None:
+    generator = torch.Generator().manual_seed(1)
+    student = Embeddings.from_raw(*torch.randn(2, 6, 4, generator=generator), torch.tensor(20.0))
+    joined = joined_embeddings(group_of(parts, "affinities"), parts)
+    found = build_loss("single_modal", keep_diagonal=False)(student, joined)  # both at the fixed scale 50
+    expected, hidden = 0.0, torch.full((6, 6), 0.0, dtype=torch.float64).fill_diagonal_(-torch.inf)
+    for side in ("image_BD", "text_BD"):
+        softmaxes = [
+            (50 * getattr(part, side).double() @ getattr(part, side).double().T + hidden).softmax(1) for part in parts
+        ]
+        own = 50 * getattr(student, side).double() @ getattr(student, side).double().T + hidden
+        target_BB = sum(share * softmax for share, softmax in zip(SHARES, softmaxes, strict=True))
+        expected = expected - (target_BB * own.log_softmax(1)).nan_to_num().sum(1).mean()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_fd_is_the_weighted_mean_over_projections_to_each_teacher(parts) -> None:
     """With combine = "embeddings", and a student whose projection meets each teacher up to a rotation of its own."""
     joined = joined_embeddings(group_of(parts, "embeddings"), parts)

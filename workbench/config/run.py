@@ -356,6 +356,12 @@ class RunConfig(Config):
 
 def check_candidates(config: RunConfig) -> None:
     """Refuse losses that compare with every training pair in a run whose teacher embeds only the pairs of a batch."""
+    cross_modal = config.loss.get("cross_modal")
+    if config.teacher.combine == "affinities" and cross_modal and cross_modal.options().get("candidates") == "all":
+        raise ValueError(
+            "loss.cross_modal.candidates=all has one softmax over every training pair, not one for each teacher: set "
+            "teacher.combine=logits, or loss.cross_modal.candidates=batch"
+        )
     for name, loss in config.loss.items():
         if loss.file or loss.options().get("candidates") != "all" or not loss.schedule.is_ever_on:
             continue

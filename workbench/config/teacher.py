@@ -14,9 +14,10 @@ class TeacherConfig(Config):
     model: str = ""
     """SPEC of the teacher; "" trains without a teacher. Several are joined by " + ", each with an optional weight in
     their mean, as in "SPEC*2 + SPEC"; in TOML a list will do, too."""
-    combine: Literal["logits", "embeddings"] = "logits"
-    """How several teachers become one: logits is the weighted mean of their logits, each at its own scale; embeddings
-    is the weighted mean of their cosines, at the mean of their scales. Either way their embeddings are concatenated."""
+    combine: Literal["logits", "affinities", "embeddings"] = "logits"
+    """How several teachers become one: logits is the weighted mean of their logits, each at its own scale; affinities
+    is that of their softmaxes, for the losses whose target is a softmax (MobileCLIP); embeddings is that of their
+    cosines, at the mean of their scales."""
     scales: tuple[PositiveFloat, ...] = ()
     """Scale 1/τ of each of several teachers, in their order; () takes the one that each has learned."""
     chunk_size: PositiveInt = 256

@@ -44,7 +44,7 @@ class TeacherOutputs:
         if ranks.size == 1:
             return self
         own = self.embeddings
-        whole = Embeddings(ranks.gather(own.image_BD), ranks.gather(own.text_BD), own.scale)
+        whole = replace(own, image_BD=ranks.gather(own.image_BD), text_BD=ranks.gather(own.text_BD))
         return TeacherOutputs(whole, {key: ranks.gather(feature) for key, feature in self.features.items()})
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from workbench.embeddings import FeatureKey, Modality
 from workbench.losses.comparison import Comparison
 from workbench.losses.declared import check_convention
-from workbench.losses.logits import Logits
+from workbench.losses.logits import Logits, MeanTarget
 from workbench.losses.scale import INITIAL_SCALE, ScaleChoice
 
 Convention = Literal["paper", "released"]
@@ -133,8 +133,13 @@ class TargetLoss(Loss):
         if self.teacher_scale.source in ("own", "student"):  # a target is a constant
             raise ValueError("teacher_scale cannot be learned: use a number, 'teacher' or '1.5 x teacher'")
 
-    def target(self, comparison: Comparison, rows: Modality = "image", columns: Modality = "text") -> Logits:
-        """The teacher's logits, [B, B]."""
+    def target(
+        self, comparison: Comparison, rows: Modality = "image", columns: Modality = "text"
+    ) -> Logits | MeanTarget:
+        """The teacher's logits, [B, B]; of several teachers whose softmaxes are averaged, those of each."""
+        if members := comparison.embeddings("teacher").members:
+            own = [comparison.member_logits(member, rows, columns, self.teacher_scale) for member in members]
+            return MeanTarget(own, [member.weight for member in members])
         return comparison.logits(("teacher", rows), ("teacher", columns), comparison.scale(self.teacher_scale))
 
 

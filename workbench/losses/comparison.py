@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from workbench.embeddings import Embeddings, Modality
+from workbench.embeddings import Embeddings, GroupMember, Modality
 from workbench.losses.candidates import Candidates
 from workbench.losses.logits import Logits
 from workbench.losses.scale import ScaleChoice
@@ -107,6 +107,12 @@ class Comparison:
             first_BD, second_BD = self._rows_BD(rows), self._rows_BD(columns)
             self._logits[key] = Logits(first_BD, second_BD, scale, self.chunk_size, cosines_BB)
         return self._logits[key]
+
+    def member_logits(self, member: GroupMember, rows: Modality, columns: Modality, choice: ScaleChoice) -> Logits:
+        """The logits of one teacher of a group, at a scale that is no parameter: fixed, or a multiple of its own."""
+        scale = choice.value(self.student.scale, member.scale, None)
+        first_BD, second_BD = (self._rows_BD(("teacher", side))[:, member.columns] for side in (rows, columns))
+        return Logits(first_BD, second_BD, scale / member.share, self.chunk_size)
 
     def _cosines_BB(self, rows: Row, columns: Row) -> Tensor:
         if (columns, rows) in self._cosines:  # a transpose is a view: no second product

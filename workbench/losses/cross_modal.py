@@ -8,7 +8,7 @@ from workbench.embeddings import Modality
 from workbench.losses.base import TINYCLIP_SCALE, Convention, MimickingLoss
 from workbench.losses.comparison import Comparison
 from workbench.losses.declared import check_candidates
-from workbench.losses.logits import cross_entropy
+from workbench.losses.logits import Logits, cross_entropy
 
 
 class CrossModalLoss(MimickingLoss):
@@ -56,6 +56,7 @@ class CrossModalLoss(MimickingLoss):
     def _among_all(self, comparison: Comparison, anchor: Modality, other: Modality) -> Tensor:
         """Student anchors among all of the teacher's candidates; teacher anchors among the student's in the batch."""
         scale, target = self.scale_of(comparison), self.target(comparison, anchor, other)
+        assert isinstance(target, Logits), "check_candidates refuses several softmaxes"
         student = comparison.logits(("projected", anchor), ("teacher", other), scale)
         among_all = comparison.candidates.cross_entropy(
             (target.first_BD, target.scale), (student.first_BD, student.scale), other

@@ -49,8 +49,8 @@ class DarkLoss(TargetLoss):
         teacher = self.target(comparison)
         student = comparison.logits(("student", "image"), ("student", "text"), self.scale_of(comparison))
         matched = sum(
-            (((teacher.diagonal_B - target_B).exp() * (log_sums_B - student.diagonal_B)).mean())
-            for target_B, log_sums_B in zip(teacher.log_sums, student.log_sums, strict=True)
+            (target_B * (log_sums_B - student.diagonal_B)).mean()
+            for target_B, log_sums_B in zip(teacher.matched_probabilities, student.log_sums, strict=True)
         )
         beta = self.first + comparison.progress * (self.last - self.first)
         # β · all + (1 − β) · matched: no B × B mask, so that blocks of rows suffice.

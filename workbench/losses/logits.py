@@ -5,7 +5,7 @@ the expectation of one matrix under the softmax of another, and the sum of log-s
 rows at a time, so that large batches fit in memory (:mod:`workbench.losses.blocks`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -90,6 +90,12 @@ class Logits:
         """The dense matrix, whatever the chunk size: O(B²) memory."""
         cosines_BB = self.first_BD @ self.second_BD.T if self._cosines_BB is None else self._cosines_BB
         return self.scale * cosines_BB
+
+    @property
+    def matched_probabilities(self) -> tuple[Tensor, Tensor]:
+        """The probability of each matched pair in its row's and in its column's softmax, [B] each."""
+        rows_B, columns_B = self.log_sums
+        return (self.diagonal_B - rows_B).exp(), (self.diagonal_B - columns_B).exp()
 
     @property
     def diagonal_B(self) -> Tensor:
@@ -198,6 +204,42 @@ class Logits:
         return block_rows(len(self), self._chunk_size)
 
 
+class MeanTarget:
+    """The weighted mean of several teachers' softmaxes, as a constant target.
+
+    Args:
+        logits: of each teacher.
+        weights: that sum to 1.
+    """
+
+    def __init__(self, logits: Sequence[Logits], weights: Sequence[float]) -> None:
+        self._logits, self._weights = logits, weights
+
+    def without_diagonal(self) -> "MeanTarget":
+        """As :meth:`Logits.without_diagonal`."""
+        return MeanTarget([one.without_diagonal() for one in self._logits], self._weights)
+
+    @property
+    def matched_probabilities(self) -> tuple[Tensor, Tensor]:
+        """As :attr:`Logits.matched_probabilities`."""
+        rows, columns = zip(*(one.matched_probabilities for one in self._logits), strict=True)
+        return self._mean(rows), self._mean(columns)
+
+    def expectation_of(self, student: Logits, *, both_ways: bool = True) -> Tensor:
+        """As :meth:`Logits.expectation_of`, which is linear in the softmax."""
+        return self._mean([one.expectation_of(student, both_ways=both_ways) for one in self._logits])
+
+    def divergence_of(self, student: Logits) -> Tensor:
+        """The mean of the teachers' divergences (:meth:`Logits.divergence_of`).
+
+        It exceeds the divergence of the mean softmax by a constant, and has the same gradient.
+        """
+        return self._mean([one.divergence_of(student) for one in self._logits])
+
+    def _mean(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([weight * value for weight, value in zip(self._weights, values, strict=True)]).sum(0)
+
+
 def _divergence(target: tuple[Tensor, Tensor, Tensor], student: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Σ over C rows of the KL of rows and of columns; both arguments are (logits_CB, row and column log sums)."""
     (target_CB, rows_C, columns_B), (student_CB, student_rows_C, student_columns_B) = target, student
@@ -217,7 +259,7 @@ def matched_pairs_loss(logits: Logits, *, both_ways: bool = True) -> Tensor:
     return ((rows_B + columns_B) / 2 - logits.diagonal_B).mean()
 
 
-def cross_entropy(target: Logits, student: Logits, *, both_ways: bool = True) -> Tensor:
+def cross_entropy(target: Logits | MeanTarget, student: Logits, *, both_ways: bool = True) -> Tensor:
     """mean_k H(softmax(target row k), softmax(student row k)), in nats; ``both_ways`` adds that of the columns."""
     log_sums_B = student.log_sums[0] + student.log_sums[1] if both_ways else student.row_log_sums_B
     return log_sums_B.mean() - target.expectation_of(student, both_ways=both_ways)

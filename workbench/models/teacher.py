@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.embeddings import Embeddings, FeatureKey, InputSpec
+from workbench.embeddings import Embeddings, FeatureKey, GroupMember, InputSpec
 from workbench.models.clip import Clip, count_parameters
 from workbench.models.image_tower import collected
 from workbench.models.precision import DTYPES, autocast, hold_weights
@@ -36,6 +36,11 @@ class Teacher:
     def members(self) -> "tuple[Teacher, ...]":
         """The models that run: here this one alone."""
         return (self,)
+
+    @property
+    def averaged(self) -> tuple[GroupMember, ...]:
+        """The members whose softmaxes are averaged: of a single teacher none."""
+        return ()
 
     def joined(self, parts: Sequence[Tensor]) -> Tensor:
         """Embeddings by each of :attr:`members`, as one tensor [N, D]."""

@@ -6,6 +6,8 @@ s = Σ w_i s_i as its scale:
 
 - ``logits``: c_i = w_i s_i / s, so that s · cosine = Σ w_i s_i ⟨u_i, v_i⟩, the mean of the teachers' logits.
 - ``embeddings``: c_i = w_i, so that the cosine is the mean of the teachers' cosines, whatever their scales.
+- ``affinities``: as ``logits``; and the losses whose target is a softmax take the mean of the teachers' softmaxes
+  instead, each at its own scale (MobileCLIP, arXiv 2311.17049).
 
 So every loss that compares with one teacher compares with a group, dense or in blocks of rows, live or cached.
 
@@ -16,15 +18,16 @@ import copy
 import json
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from workbench.embeddings import Embeddings
+from workbench.embeddings import Embeddings, GroupMember
 from workbench.models.teacher import Teacher
 
-Combine = Literal["logits", "embeddings"]
+Combine = Literal["logits", "affinities", "embeddings"]
 
 
 class TeacherGroup:
@@ -52,11 +55,18 @@ class TeacherGroup:
         scaled = [weight * scale for weight, scale in zip(self._weights, self._scales, strict=True)]
         self.scale = torch.tensor(sum(scaled), device=members[0].scale.device)
         shares = self._weights if combine == "embeddings" else [part / sum(scaled) for part in scaled]
-        self._coefficients = [share**0.5 for share in shares]
+        self._shares = shares
+        self.averaged = self._averaged() if combine == "affinities" else ()
 
     def joined(self, parts: Sequence[Tensor]) -> Tensor:
         """Unit-length embeddings by each of :attr:`members`, as one tensor [N, D] of unit-length rows."""
-        return torch.cat([factor * part for factor, part in zip(self._coefficients, parts, strict=True)], dim=1)
+        return torch.cat([share**0.5 * part for share, part in zip(self._shares, parts, strict=True)], dim=1)
+
+    def _averaged(self) -> tuple[GroupMember, ...]:
+        ends = list(accumulate(member.width for member in self.members))
+        columns = [slice(end - member.width, end) for end, member in zip(ends, self.members, strict=True)]
+        scales = [torch.tensor(scale, device=self.scale.device) for scale in self._scales]
+        return tuple(map(GroupMember, columns, self._shares, self._weights, scales))
 
     @property
     def width(self) -> int:
@@ -108,4 +118,4 @@ def joined_embeddings(teacher: Teachers, parts: Sequence[Embeddings]) -> Embeddi
     image_BD, text_BD = (
         teacher.joined(some) for some in zip(*((one.image_BD, one.text_BD) for one in parts), strict=True)
     )
-    return Embeddings(image_BD, text_BD, teacher.scale)
+    return Embeddings(image_BD, text_BD, teacher.scale, members=teacher.averaged)
