@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 # Settings that do not change the result of a run.
-FREE = ("log.", "recipe", "question", "seed", "data.seed", "data.num_workers", "train.device", "train.micro_batch_size")
+FREE = (
+    *("log.", "recipe", "question", "seed", "data.seed", "data.num_workers", "train.device", "train.micro_batch_size"),
+    *("evaluate.every_steps", "evaluate.times"),
+)
 CELL = "cell"
 MAX_SHOWN = 5
 
@@ -104,7 +107,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     def value(identity: dict[str, Any], key: str) -> Any:
         return identity.get(key, defaults.get(_general(key), "not there"))
 
-    keys = [key for key in {**before, **now} if value(before, key) != value(now, key)]
+    # Earlier versions recorded settings that are free by now.
+    keys = [key for key in {**before, **now} if not key.startswith(FREE) and value(before, key) != value(now, key)]
     changes = [f"{key} was {value(before, key)} and is {value(now, key)}" for key in keys]
     return "; ".join(changes[:MAX_SHOWN]) + ("; ..." if len(changes) > MAX_SHOWN else "")
 
