@@ -227,6 +227,23 @@ def test_a_search_and_all_that_follows_it_are_forecast(tmp_path, tiny_table):
     assert study.num_runs == 4 * 2 + 4 * 2 + 4 * 3
 
 
+def test_a_search_of_several_lengths_is_forecast_with_each_length(tmp_path, tiny_table):
+    table = {key: value for key, value in tiny_table.items() if key != "recipe"}
+    for name in ("tiny", "alone"):
+        (tmp_path / f"{name}.toml").write_text(tomli_w.dumps(table))
+    text = SEARCH.replace("trials = 4", "trials = 9\nlengths = [6, 12, 24]")
+    (tmp_path / "search.toml").write_text(text)
+    study = load_study(str(tmp_path / "search.toml"))
+    cells = measured_cells(study, Changes())
+    assert {cell.name: cell.config.train.num_steps for cell in cells} == {"tiny": 6, "alone": 24}
+    costs = {"tiny": run(30.0).at(6), "alone": run(30.0).at(24)}  # 40 s for 12 steps
+    later = list(rivals_ahead(study, cells, {}, at_once=1))
+    made = make_forecast(trials_ahead(study, cells[0], 0), costs, 1000.0, later=later)
+    assert made.num_runs == study.num_runs == 2 * (9 + 3 + 1) * 2 + 4 * 3
+    steps = 2 * (9 * 6 + 3 * 12 + 1 * 24) * 2 + 4 * 3 * 24
+    assert made.total_s == pytest.approx(steps * 40 / 12)
+
+
 @pytest.fixture
 def group(tiny) -> Group:
     return Group(0, (Cell("one", {}, tiny()),))

@@ -231,7 +231,9 @@ def rivals_ahead(study: Study, cells: Sequence[Cell], num_tuned: Mapping[str, in
         yield from trials_ahead(study, _at(rival, *study.lengths[:1]), num_tuned.get(recipe, 0))
         yield from longer_ahead(study, rival)
     recipes = [*study.against, *study.tuned, *study.warm_start]
-    final = [_at(example, *study.lengths[-1:]), *(by_name[short_name(recipe)] for recipe in recipes)]
+    # The example stands for the best and, by its name, for the recipe that it starts from.
+    rivals = [example, *(by_name[short_name(recipe)] for recipe in recipes)]
+    final = [_at(cell, *study.lengths[-1:]) for cell in rivals]
     yield from groups(final, range(study.confirm_seeds), at_once)
 
 
