@@ -16,6 +16,7 @@ from workbench.engine.loop import train
 from workbench.engine.remeasure import remeasure
 from workbench.engine.teacher_cache.prepare import prepare_cache
 from workbench.engine.teacher_cache.store import JoinedCaches
+from workbench.events import StepDone
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 from workbench.models.teacher_group import TeacherGroup
@@ -78,6 +79,7 @@ def test_each_teacher_embeds_its_own_view_of_a_batch(pair: Callable[..., RunConf
     assert (found.width, cohort.teacher.width) == (56, 56)
 
 
+@pytest.mark.slow
 def test_each_way_of_combining_trains_alike_in_one_batch_and_in_parts(pair: Callable[..., RunConfig]) -> None:
     ends = {}
     for combine in ("logits", "affinities", "embeddings"):
@@ -95,6 +97,21 @@ def test_each_way_of_combining_trains_alike_in_one_batch_and_in_parts(pair: Call
         ends[combine] = one["student.towers.visual.conv1.weight"].grad
     assert not torch.allclose(ends["logits"], ends["affinities"])
     assert not torch.allclose(ends["logits"], ends["embeddings"])
+
+
+@pytest.mark.slow
+def test_stacked_students_compute_what_they_do_alone(pair: Callable[..., RunConfig]) -> None:
+    table = pair(loss={"clip": {}, "crd": {}, "affinity": {}, "fd": {}}).model_dump(mode="json")
+    table["teacher"]["combine"] = "affinities"
+    table["log"]["every_steps"] = 1
+    losses = []
+    for stacked in ("on", "off"):
+        config = RunConfig.parse(table | {"train": table["train"] | {"num_steps": 3, "stacked": stacked}})
+        cohort = build_cohort({name: config.model_copy(update={"seed": seed}) for seed, name in enumerate("ab")})
+        steps = [event for event in train(cohort) if isinstance(event, StepDone)]
+        losses.append([value for event in steps for value in (event.loss, event.grad_norm, *event.terms.values())])
+    assert len(losses[0]) == 2 * 3 * 7
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_live_cached_and_mixed_runs_end_with_the_same_weights(

@@ -762,6 +762,17 @@ FAULTS = [
         "engine/test_suite.py::test_numbers_are_those_of_open_clips_own_code",
     ),
     fault(
+        "several teachers that share nothing: neither width, resolution, tokenizer nor scale",
+        "each embeds its own view of a batch, live or from a cache of its own, with the same weights at the end; what "
+        "needs one teacher (inner features, inheritance) is refused with the setting",
+        "engine/test_several_teachers.py::test_each_teacher_embeds_its_own_view_of_a_batch",
+        "engine/test_several_teachers.py::test_live_cached_and_mixed_runs_end_with_the_same_weights",
+        "engine/test_several_teachers.py::test_a_resumed_run_is_the_uninterrupted_one_and_other_weights_are_refused",
+        "engine/test_several_teachers.py::test_what_needs_one_teacher_is_refused_with_the_remedy",
+        "config/test_run.py::test_teachers_that_cannot_be_combined_are_refused_with_the_remedy",
+        "config/test_run.py::test_an_inherited_student_names_the_one_model_that_it_inherits_from",
+    ),
+    fault(
         "a student's file without a run: what it inherited is not written anywhere",
         "recovered from its weights and the teacher's; a tower that did not inherit is named, not compared",
         "inheritance/test_recovery.py::test_a_pruned_students_parts_are_found_again_after_training",

@@ -44,6 +44,10 @@ RUNS: dict[str, dict[str, Any]] = {
         "data": {"views": 2},
         "loss": {name: {"weight": 1.0, "candidates": "all"} for name in ("icl", "cross_modal")},
     },
+    "several teachers": {
+        "loss": {"dark": {"weight": 1.0}},
+        "teacher": {"model": "sample:scenes*2 + sample:emoji", "combine": "affinities"},
+    },
     "a curated batch": {"curation": {"method": "learnability", "drop_ratio": 0.5, "num_chunks": 4}},
     "gradients and masks": {
         "student": {"model": "inherited"},
@@ -87,7 +91,12 @@ def on(tiny: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     return make
 
 
-@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS.keys())
+def rows() -> list[Any]:
+    slow = {"several teachers"}  # two of the samples' size
+    return [pytest.param(RUNS[name], id=name, marks=[pytest.mark.slow] * (name in slow)) for name in RUNS]
+
+
+@pytest.mark.parametrize("changes", rows())
 def test_a_run_computes_on_the_gpu_what_it_does_on_the_cpu(gpu, on, tmp_path: Path, changes: dict[str, Any]) -> None:
     for device in ("cpu", gpu.type):
         run_on(device, {"run": on(device, changes)}, tmp_path / device)
