@@ -58,6 +58,10 @@ def dense(
     data: Data,
     validation: Validation = "auto",
     boxes_only: Annotated[bool, typer.Option("--boxes-only", help="Detect boxes without masks.")] = False,
+    open_vocabulary: Annotated[
+        bool,
+        typer.Option("--open-vocabulary", help="Classify regions by the text tower, also into classes without images."),
+    ] = False,
     schedule: Schedule = "1x",
     seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="K", help="Train K detectors, on K seeds.")] = 1,
     seed: Seed = None,
@@ -75,13 +79,20 @@ def dense(
 
         workbench dense sample:scenes --data samples:scenes-dense
         workbench dense clip-kd-s0-1122-1405 --data samples:scenes-dense --seeds 3 --schedule 0.1x
+        workbench dense clip-kd-s0-1122-1405 --data samples:scenes-dense --open-vocabulary
         workbench dense clip-kd-s0-1122-1405 --data coco-detection:instances_train2017.json@train2017 --boxes-only
         workbench dense clip-kd-s0-1122-1405 --data coco-detection:val.json@val --set dense.image_size=800
     """
     if schedule not in SCHEDULES:
         raise unknown("--schedule", schedule, SCHEDULES)
     check_source(source, runs)
-    table = {"data": data, "validation": validation, "boxes_only": boxes_only, "epochs": SCHEDULES[schedule]}
+    table = {
+        "data": data,
+        "validation": validation,
+        "boxes_only": boxes_only,
+        "open_vocabulary": open_vocabulary,
+        "epochs": SCHEDULES[schedule],
+    }
     config = with_overrides(_config(_model(source, runs), table), overrides or [])
     check_config(config, runs)
     stem = (

@@ -1,6 +1,6 @@
 """Settings of the detector that measures a student's image tower: the table ``[dense]`` of a run."""
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from workbench.config.base import Config
 
@@ -35,6 +35,24 @@ class DenseConfig(Config):
     """Channels of the feature pyramid and the mask head; the box head has four times as many (COCO: 256)."""
     regions: PositiveInt = 32
     """Regions per image on which the heads are trained (COCO: 512)."""
+
+    open_vocabulary: bool = False
+    """Classify regions by the text tower (F-VLM), also into classes that no training image has: the held-out
+    combinations of the scenes, or dense.unseen."""
+    unseen: list[str] = []
+    """Names of categories that are not trained on, with dense.open_vocabulary; the scenes have their own."""
+    tower_share: float = Field(0.35, ge=0, le=1)
+    """Exponent of the frozen tower's own probability in the score of a trained class (F-VLM's alpha)."""
+    tower_share_unseen: float = Field(0.65, ge=0, le=1)
+    """The same for an unseen class (F-VLM's beta)."""
+
+    @model_validator(mode="after")
+    def _check_unseen(self) -> "DenseConfig":
+        if self.unseen and not self.open_vocabulary:
+            raise ValueError(
+                "dense.unseen needs dense.open_vocabulary=true: without it, classes have no names to a detector"
+            )
+        return self
 
     @property
     def is_on(self) -> bool:

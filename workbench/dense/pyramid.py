@@ -9,17 +9,19 @@ Shape letters: B images · C channels of the tower, F of the pyramid · h, w cel
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from workbench.models.clip import Clip
 from workbench.models.precision import autocast
 
 STRIDES = (4, 8, 16, 32)
+REGION_CELLS = 4  # side of a region's map, for towers that pool any number of cells
 SIZE_DIVISOR = 32  # of images, so that every level has whole cells
 
 
@@ -54,7 +56,20 @@ class FrozenTower:
         with autocast(image_BCHW.device, self._precision):
             found = clip.features(pixels_BCHW, [-1] if self.is_vit else [0, 1, 2, 3], "map")
         clip.train(was_training)
+        self._last_BChw = found[-1].float()
         return [one.float() for one in found]
+
+    @torch.no_grad()
+    def embed_regions(self, regions: Sequence[Tensor]) -> Tensor:
+        """Raw embeddings [R, D] of regions of the images that :meth:`maps` read last, by the tower's own pooling.
+
+        Args:
+            regions: of each image, boxes [n, 4] in pixels.
+        """
+        cells = self.clip.pooled_cells or REGION_CELLS
+        stride = self.stride or STRIDES[-1]
+        pooled_RCcc = roi_align(self._last_BChw, list(regions), cells, 1 / stride, sampling_ratio=2, aligned=True)
+        return self.clip.pool_map(pooled_RCcc)
 
 
 class Pyramid(nn.Module):

@@ -64,7 +64,7 @@ class DetectorTraining:
         self.grad_norm = torch.zeros((), device=self.device)
         self._bad_images = BadImageCount()
         with self._seeded("detector heads", 0):
-            self.detector = build_detector(FrozenTower(student, precision), config, len(data.train.categories))
+            self.detector = build_detector(FrozenTower(student, precision), config, data.train)
         self.detector.to(self.device)
         parameters = list(self.detector.parameters())
         groups: list[dict[str, Any]] = [
@@ -174,7 +174,13 @@ class DetectorTraining:
                 objects = [held_out.objects(index) for index in indices]
                 metrics.add(list(zip(sizes, objects, detections, strict=True)))
                 shown.advance(len(indices))
-        return metrics.compute()
+        measured = metrics.compute()
+        if held_out.unseen:
+            seen = sorted(set(range(len(held_out.categories))) - held_out.unseen)
+            for name, part in (("seen", seen), ("unseen", sorted(held_out.unseen))):
+                own = metrics.compute(part)
+                measured |= {f"{metric}_{name}": own[metric] for metric in ("box_ap", "mask_ap") if metric in own}
+        return measured
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that :meth:`load` needs to continue: heads and the optimizer's moments, by name."""
@@ -223,9 +229,10 @@ def _pixels(image: Any) -> Tensor:
 
 
 def _target(dataset: DetectionDataset, index: int) -> Target:
-    """The objects of an image as torchvision takes them; crowds are left out, as COCO's detectors do."""
+    """The objects of an image as torchvision takes them, without crowds, as COCO's detectors, and unseen classes."""
     objects = dataset.objects(index)
-    kept = np.flatnonzero(~objects.is_crowd_M).tolist()
+    is_unseen_M = np.isin(objects.labels_M, sorted(dataset.unseen))
+    kept = np.flatnonzero(~(objects.is_crowd_M | is_unseen_M)).tolist()
     target = {
         "boxes": torch.tensor(objects.boxes_M4[kept], dtype=torch.float32),
         "labels": torch.tensor(objects.labels_M[kept]) + 1,  # 0 is the background

@@ -20,6 +20,8 @@ from workbench.models.image_tower import (
     count_patches,
     drops_tokens,
     kept_only,
+    pool_map,
+    pooled_cells,
     run_blocks,
 )
 from workbench.models.pooling import image_token, pooled_token_only, text_token
@@ -180,6 +182,15 @@ class Clip(nn.Module):
             deepest = max((block_number(visual, block) for block in blocks), default=-1)
             run_blocks(visual, self._normalized(image_BCHW), deepest + 1)
         return tuple(features[key] for key in keys)
+
+    @property
+    def pooled_cells(self) -> int:
+        """Side of the last map that the image tower's pooling takes; 0 if it takes any."""
+        return pooled_cells(self.towers.visual)
+
+    def pool_map(self, map_BChw: Tensor) -> Tensor:
+        """Raw embeddings [B, D] of maps of the last block, as of whole images, such as those of regions."""
+        return pool_map(self.towers.visual, map_BChw).float()
 
     def encode_text(self, text_BL: Tensor) -> Tensor:
         """Token ids [B, L] -> raw float32 embeddings [B, D], not normalized."""

@@ -196,6 +196,28 @@ def run_blocks(visual: nn.Module, pixels_BCHW: Tensor, num_blocks: int) -> None:
             output = stage(output)
 
 
+def pooled_cells(visual: nn.Module) -> int:
+    """Side of the map that the tower's pooling takes: the attention pooling of a ResNet has positions; 0 for any."""
+    if isinstance(visual, ModifiedResNet):
+        return int(round((len(visual.attnpool.positional_embedding) - 1) ** 0.5))
+    return 0
+
+
+def pool_map(visual: nn.Module, map_BChw: Tensor) -> Tensor:
+    """Embeddings [B, D] of maps of the last block.
+
+    A ViT that pools its class token gets the mean of the map in its place: a part of an image has no class token.
+    """
+    if isinstance(visual, ModifiedResNet):
+        embedded: Tensor = visual.attnpool(map_BChw)
+        return embedded
+    assert isinstance(visual, VisionTransformer)
+    tokens_BTC = map_BChw.flatten(2).mT
+    pooled, _ = visual._pool(torch.cat([tokens_BTC.mean(dim=1, keepdim=True), tokens_BTC], dim=1))
+    projected: Tensor = pooled if visual.proj is None else pooled @ visual.proj
+    return projected
+
+
 def _in_form(visual: nn.Module, output: Tensor, form: str) -> Tensor:
     if isinstance(visual, VisionTransformer):
         # open_clip's blocks may run sequence-first.

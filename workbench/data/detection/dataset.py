@@ -50,7 +50,8 @@ class DetectionDataset(Protocol):
         name: the SPEC, with split and number.
         fingerprint: hexadecimal hash of the content, without the images' pixels.
         categories: names of the classes.
-        unseen: indices of categories that no training image has; for open-vocabulary detection.
+        unseen: indices of categories that are not trained on; for open-vocabulary detection.
+        templates: prompts with one ``{}`` for a category's name.
         has_masks: whether every object has a mask.
         areas_px: mask areas between small and medium, and medium and large objects.
         reading: what was left out.
@@ -60,6 +61,7 @@ class DetectionDataset(Protocol):
     fingerprint: str
     categories: tuple[str, ...]
     unseen: frozenset[int] = frozenset()
+    templates: tuple[str, ...] = ("a photo of a {}.",)
     has_masks: bool = True
     areas_px: tuple[float, float] = COCO_AREAS_PX
     reading: Reading = Reading()

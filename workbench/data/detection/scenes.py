@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.detection.dataset import COCO_AREAS_PX, DetectionDataset, Objects, encode_masks
-from workbench.data.samples.scenes.attributes import SHAPES, SPLITS, combinations
+from workbench.data.samples.scenes.attributes import SHAPES, SPLITS, TEMPLATES, combinations
 from workbench.data.samples.scenes.dense import SIDE_PX, DenseScene, combination_name, draw_dense
 from workbench.errors import unknown
 
@@ -37,6 +37,7 @@ class DenseScenes(DetectionDataset):
             triples = [tuple(triple) for of in ("train", "validation", "test") for triple in combinations(of).tolist()]
             self._classes = {triple: number for number, triple in enumerate(triples)}
             self.categories = tuple(combination_name(*triple) for triple in triples)
+            self.templates = TEMPLATES
             self.unseen = frozenset(range(len(combinations("train")), len(triples)))
         else:
             self.categories = SHAPES

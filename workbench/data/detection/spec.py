@@ -32,7 +32,8 @@ class Subset(DetectionDataset):
         self._dataset, self._indices = dataset, np.array(indices, np.int64)
         self.name = f"{dataset.name}, {name}"
         self.fingerprint = f"{dataset.fingerprint} {name}"
-        self.categories, self.unseen, self.reading = dataset.categories, dataset.unseen, dataset.reading
+        self.categories, self.unseen, self.templates = dataset.categories, dataset.unseen, dataset.templates
+        self.reading = dataset.reading
         self.has_masks, self.areas_px = dataset.has_masks, dataset.areas_px
 
     def __len__(self) -> int:
@@ -101,7 +102,11 @@ def _open(config: DenseConfig, spec: str, role: str, num_images: int) -> Detecti
     if spec.startswith(COCO_DETECTION):
         from workbench.data.detection.coco import CocoDetection
 
-        return CocoDetection(spec.removeprefix(COCO_DETECTION), num_images, with_masks=not config.boxes_only)
+        dataset = CocoDetection(spec.removeprefix(COCO_DETECTION), num_images, with_masks=not config.boxes_only)
+        if missing := [name for name in config.unseen if name not in dataset.categories]:
+            raise unknown(f"category of {dataset.name} in dense.unseen", missing[0], dataset.categories)
+        dataset.unseen = frozenset(dataset.categories.index(name) for name in config.unseen)
+        return dataset
     from workbench.data.detection.scenes import DenseScenes
 
-    return DenseScenes(spec.partition("/")[2] or role, num_images)
+    return DenseScenes(spec.partition("/")[2] or role, num_images, open_vocabulary=config.open_vocabulary)
