@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from workbench.config.run import RunConfig
 from workbench.engine.build import build_cohort
+from workbench.engine.detector import load_detector
 from workbench.engine.fork import plan_fork
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import out_of_memory_hint, take_detector_steps
@@ -199,3 +200,17 @@ def test_out_of_memory_names_the_detectors_settings(with_detector):
     for _ in take_detector_steps(cohort, member, lambda: False):
         break
     assert "dense.batch_size=1" in str(out_of_memory_hint(MemoryError(), cohort))
+
+
+def test_a_saved_detector_finds_what_the_trained_one_found(undisturbed):
+    training, held_out = load_detector(undisturbed)
+    assert len(held_out) == DENSE["num_validation_images"]
+    expected = read_summary(undisturbed).metrics
+    assert training.measure().items() <= expected.items()
+
+
+def test_a_run_without_a_detector_names_the_command(tiny, tmp_path):
+    for _ in launch({"run": tiny(train={"num_steps": 1})}, tmp_path).events():
+        pass
+    with pytest.raises(ValueError, match=r"workbench dense run --data DATA"):
+        load_detector(find_run(tmp_path, "run"))

@@ -125,7 +125,8 @@ Against = Annotated[
     typer.Option(
         "--against",
         metavar="RUN|RULE|SPEC",
-        help="With --architecture: overlap with another run, a rule (leading, magnitude), or another model.",
+        help="With --architecture: overlap with another run, a rule (leading, magnitude), or another model; with "
+        "--detections: another run.",
         autocompletion=complete_run,
     ),
 ]

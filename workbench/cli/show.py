@@ -15,6 +15,7 @@ from workbench.cli.architecture import (
     Stage,
     show_architecture,
 )
+from workbench.cli.detections import show_detections
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, write_figure
 from workbench.cli.output import indented, print_json, print_line, print_rows, print_wrapped
 from workbench.cli.train import print_summary
@@ -39,8 +40,13 @@ DeparturesFlag = Annotated[
 ShowFigure = Annotated[
     Path | None,
     typer.Option(
-        "--figure", metavar="FILE", help="With --gradients or --architecture: write a figure (png, svg or pdf)."
+        "--figure",
+        metavar="FILE",
+        help="With --gradients, --architecture or --detections: write a figure (png, svg or pdf).",
     ),
+]
+DetectionsFlag = Annotated[
+    bool, typer.Option("--detections", help="What the run's detector finds in the first images that it is measured on.")
 ]
 NUM_SHOWN = 8  # steps with gradient diagnostics; --json has all
 
@@ -53,6 +59,7 @@ def show(
     over_time: OverTime = False,
     against: Against = "",
     costs: CostsFlag = False,
+    detections: DetectionsFlag = False,
     figure: ShowFigure = None,
     departures: DeparturesFlag = False,
     runs: RunsDir = DEFAULT_RUNS,
@@ -64,10 +71,16 @@ def show(
 
         workbench runs show one --gradients --figure gradients.png
         workbench runs show small --architecture --against manual --figure layers.pdf
+        workbench runs show dense-clip-kd-s0 --detections --against dense-baseline-s0 --figure detections.png
     """
-    if figure and gradients == architecture:
-        raise ValueError("--figure needs exactly one of --gradients and --architecture")
-    given = {"--stage": stage is not None, "--over-time": over_time, "--against": against, "--costs": costs}
+    if figure and gradients + architecture + detections != 1:
+        raise ValueError("--figure needs exactly one of --gradients, --architecture and --detections")
+    given = {
+        "--stage": stage is not None,
+        "--over-time": over_time,
+        "--against": against and not detections,
+        "--costs": costs,
+    }
     if not architecture and any(given.values()):
         raise ValueError(f"{next(filter(given.get, given))} needs --architecture")
     directory = find_run(runs, run)
@@ -79,6 +92,8 @@ def show(
         reports["architecture"] = partial(
             show_architecture, directory, stage, over_time, against, costs, figure, runs_dir=runs
         )
+    if detections:
+        reports["detections"] = partial(show_detections, directory, against, figure, runs_dir=runs)
     if departures:
         reports["departures"] = partial(show_departures, directory)
     if json:

@@ -4,12 +4,20 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from safetensors.torch import load_file
 from torch import Tensor
 
+from workbench.config.toml import load_run_config
+from workbench.data.detection.dataset import DetectionDataset
+from workbench.data.detection.spec import open_detection
+from workbench.engine.checkpoint import DETECTOR
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import peak_memory_mb
+from workbench.engine.device import peak_memory_mb, placed, resolve_device, resolved
 from workbench.engine.member import Member
 from workbench.events import DENSE, EvalDone, EvalStarted, Event, StageStarted, StepDone, Warned
+from workbench.models.spec import load_student
+from workbench.runs.checkpoints import find_checkpoint
+from workbench.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from workbench.dense.training import DetectorTraining
@@ -35,6 +43,25 @@ def start_detector(cohort: Cohort, member: Member) -> "DetectorTraining | None":
         training.load(member.detector_tensors)
     member.detector, member.detector_tensors = training, {}
     return training
+
+
+def load_detector(run: RunDirectory) -> "tuple[DetectorTraining, DetectionDataset]":
+    """The detector of a run's newest checkpoint, and the images that it is measured on.
+
+    Raises:
+        ValueError: the run has trained no detector, or its student or images are gone.
+    """
+    config = resolved(load_run_config(run.config_file))
+    checkpoint = find_checkpoint(run)
+    if not config.dense.is_on or not (checkpoint / DETECTOR).exists():
+        raise ValueError(f"run {run.id} has no detector: train one with workbench dense {run.id} --data DATA")
+    from workbench.dense.training import DetectorTraining
+
+    student = placed(load_student(checkpoint), resolve_device(config.train.device))
+    detection = open_detection(config.dense)
+    training = DetectorTraining(student, config.dense, detection, seed=config.seed, precision=config.train.precision)
+    training.load(load_file(checkpoint / DETECTOR))
+    return training, detection.held_out
 
 
 def detector_started(cohort: Cohort, member: Member) -> StageStarted:

@@ -199,7 +199,8 @@ def run_blocks(visual: nn.Module, pixels_BCHW: Tensor, num_blocks: int) -> None:
 def pooled_cells(visual: nn.Module) -> int:
     """Side of the map that the tower's pooling takes: the attention pooling of a ResNet has positions; 0 for any."""
     if isinstance(visual, ModifiedResNet):
-        return int(round((len(visual.attnpool.positional_embedding) - 1) ** 0.5))
+        side: float = (len(visual.attnpool.positional_embedding) - 1) ** 0.5
+        return round(side)
     return 0
 
 
