@@ -786,6 +786,7 @@ FAULTS = [
         "results/test_index.py::test_a_verdict_has_its_bound_or_the_seeds_that_would_decide",
         "results/test_index.py::test_the_index_opens_with_every_verdict_and_the_agreement_with_published_orders",
         "results/test_report.py::test_the_words_claim_no_more_than_the_seeds_carry",
+        "results/test_report.py::test_every_form_of_an_open_verdict_has_the_seeds_that_would_decide",
     ),
     fault(
         "a detector behind a run's last step is killed or interrupted",

@@ -5,11 +5,13 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
 
 import pytest
 
+from workbench.notebook.study_table import read_table
 from workbench.results.export import cells_csv, document, grid, latex, latex_escape, runs_csv
 from workbench.results.markdown import markdown
 from workbench.results.report import StudyReport, report_on
@@ -170,6 +172,33 @@ def test_the_number_of_seeds_needed_is_reported_next_to_the_best(record, study):
         r"3 seeds, 100, the best by validation, is open against .*10 \(about \d+ seeds needed\)",
         said,
     )
+
+
+def test_every_form_of_an_open_verdict_has_the_seeds_that_would_decide(record, study):
+    near = {"0": (0.30, 0.28, 0.33), "10": (0.305, 0.271, 0.333), "100": (0.306, 0.284, 0.326), "1000": (0.2, 0.2, 0.2)}
+    for cell, values in near.items():
+        for seed, value in enumerate(values):
+            record(study, cell, seed, {"image_to_text_r1": value})
+    report = report_on(study, "mine", Path("runs"), "mine.toml")
+    entries = {cell: of["image_to_text_r1"] for cell, of in report.table.entries.items()}
+    needed = entries["10"].seeds_needed
+    assert entries["10"].verdict == "open"
+    assert needed > 3
+    assert entries["10"].verdict_text == f"open, {needed} seeds"
+    assert rf"$^{{?{needed}}}$" in latex(report.table, report.table.cells)
+    lines = {line["cell"]: line for line in csv.DictReader(io.StringIO(cells_csv(report.table)))}
+    assert lines["10"]["seeds_needed"] == str(needed)
+    write_report(report, Path("out"), ("csv",))
+    read = read_table(Path("out"), study)
+    assert {cell: of["image_to_text_r1"].verdict_text for cell, of in read.entries.items()} == {
+        cell: entry.verdict_text for cell, entry in entries.items()
+    }
+    # An earlier report has no such column: its number of seeds is unknown.
+    file = Path("out/cells.csv")
+    file.write_text("".join(line.rpartition(",")[0] + "\n" for line in file.read_text().splitlines()))
+    assert read_table(Path("out"), study).entries["10"]["image_to_text_r1"].verdict_text == "open, more seeds"
+    many = replace(entries["10"], seeds_needed=None)
+    assert many.verdict_text == "open, >1k seeds"
 
 
 def test_seeds_that_agree_to_the_last_pair_by_chance_prove_nothing(record, study):

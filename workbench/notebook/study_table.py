@@ -21,7 +21,8 @@ def read_table(folder: Path, study: Study) -> StudyTable:
     Raises:
         ValueError: a file is missing or malformed.
     """
-    cells, runs = _read(folder / "cells.csv", CELLS_HEAD), _read(folder / "runs.csv", RUNS_HEAD)
+    # Earlier reports have no seeds_needed.
+    cells, runs = _read(folder / "cells.csv", CELLS_HEAD[:-1]), _read(folder / "runs.csv", RUNS_HEAD)
     try:
         return _table(cells, runs, study)
     except (KeyError, ValueError) as error:
@@ -91,6 +92,7 @@ def _entry(line: Line, metric: MetricLabel, own: dict[int, float], baseline: dic
         verdict=line["verdict"],
         paper=_number(line["paper"]),
         paper_gain=_number(line["paper_difference"]),
+        seeds_needed=int(line["seeds_needed"]) if line.get("seeds_needed") else None if "seeds_needed" in line else 0,
     )
 
 

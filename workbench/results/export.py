@@ -13,6 +13,7 @@ from workbench.formatting import to_csv
 from workbench.results.report import StudyReport
 from workbench.results.words import findings
 from workbench.statistics.intervals import Estimate
+from workbench.statistics.power import MOST_SEEDS
 from workbench.views.comparison import NOTHING
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Entry, StudyCell, StudyTable, paper_in_our_unit
@@ -71,7 +72,7 @@ def interval(metric: MetricLabel, found: Estimate | None, *, signed: bool = Fals
 
 CELLS_HEAD = (
     "cell", "metric", "unit", "num_seeds", "mean", "sd", "low", "high", "difference", "difference_low",
-    "difference_high", "p_holm", "verdict", "paper", "paper_difference", "state",
+    "difference_high", "p_holm", "verdict", "paper", "paper_difference", "state", "seeds_needed",
 )  # fmt: skip
 RUNS_HEAD = ("run", "cell", "trial", "seed", "state", "step", "num_steps", "reason")
 
@@ -93,7 +94,8 @@ def cells_csv(table: StudyTable) -> str:
             p_value = "" if entry.p_value is None else f"{entry.p_value:.4g}"
             paper = (_plain(entry.paper), _plain(entry.paper_gain))
             named = (cell.name, metric.name, metric.unit, num_seeds)
-            lines.append([*named, *scaled, p_value, entry.verdict, *paper, cell.state])
+            needed = "" if entry.seeds_needed is None else entry.seeds_needed
+            lines.append([*named, *scaled, p_value, entry.verdict, *paper, cell.state, needed])
     return to_csv(CELLS_HEAD, lines)
 
 
@@ -119,7 +121,7 @@ LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "≥": r"$\ge$", "λ": r"$\lambda$",
     "τ": r"$\tau$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "×": r"$\times$", "±": r"$\pm$", "<": "$<$",
-    ">": "$>$", "|": r"\textbar{}",
+    ">": "$>$", "≈": r"$\approx$", "|": r"\textbar{}",
 }  # fmt: skip
 MOST_LATEX_METRICS = 3
 LATEX_VERDICTS = {
@@ -140,7 +142,8 @@ def latex_escape(text: str) -> str:
 def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:
     """A ``table`` environment: our mean ± half its interval, next to the paper's figure.
 
-    ``+`` and ``-`` mark cells that differ significantly from the baseline.
+    ``+`` and ``-`` mark cells that differ significantly from the baseline, ``≈`` equivalent ones, and ``?N`` open ones,
+    with the number of seeds that would decide.
     """
     metrics = table.metrics[:MOST_LATEX_METRICS]
     twice = {metric.name: table.has_paper(metric) for metric in metrics}
@@ -174,7 +177,7 @@ def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:
 def _latex_caption(table: StudyTable) -> str:
     compared = (
         f" Marked with + or \N{MINUS SIGN}: better or worse than {table.baseline}, paired by seed, Holm-corrected at "
-        "0.05."
+        "0.05; ≈: equivalent within the margin; ? and a number: open, with the seeds that would decide."
         if table.baseline
         else ""
     )
@@ -187,10 +190,16 @@ def _latex_row(table: StudyTable, cell: StudyCell, metrics: Sequence[MetricLabel
     found = [latex_escape(cell.name)]
     for metric in metrics:
         entry = table.entry(cell, metric)
-        found.append(_latex_mean(metric, entry.mean, cell.state) + LATEX_VERDICTS.get(entry.verdict, ""))
+        found.append(_latex_mean(metric, entry.mean, cell.state) + _latex_verdict(entry))
         if twice[metric.name]:
             found.append("--" if entry.paper is None else latex_escape(paper_in_our_unit(metric, entry.paper)))
     return found
+
+
+def _latex_verdict(entry: Entry) -> str:
+    if entry.verdict != "open":
+        return LATEX_VERDICTS.get(entry.verdict, "")
+    return rf"$^{{?{entry.seeds_needed or f'>{MOST_SEEDS}'}}}$"
 
 
 def _latex_mean(metric: MetricLabel, mean: Estimate | None, state: str) -> str:

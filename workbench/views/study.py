@@ -89,7 +89,8 @@ class StudyCell:
 class Entry:
     """One cell's value of one metric, in the metric's stored unit; None if unknown.
 
-    ``seeds_needed`` is the number that would settle an open comparison if the true difference is the measured one.
+    ``seeds_needed`` is the number that would settle an open comparison if the true difference is the measured one: None
+    if more than a thousand, 0 if unknown.
     ``paper`` and ``paper_gain`` are in the displayed unit of the metric's label.
     """
 
@@ -106,7 +107,7 @@ class Entry:
         """The verdict, such as "better", or "open, 9 seeds" with the number needed."""
         if self.verdict != "open":
             return self.verdict
-        is_known = self.gain is not None and math.isfinite(self.gain.high)
+        is_known = self.seeds_needed is None and self.gain is not None and math.isfinite(self.gain.high)
         most = f">{MOST_SEEDS // 1000}k" if is_known else "more"  # short, for the dashboard's column
         return f"open, {f'{self.seeds_needed:,}' if self.seeds_needed else most} seeds"
 
