@@ -195,6 +195,18 @@ def test_first_and_last_events_do_not_depend_on_the_logs_length(tmp_path, step_d
     assert isinstance(last_events(path)[-1], RunFinished)
 
 
+@pytest.mark.parametrize("num_evaluations", [0, 100, 10_000])
+def test_the_last_step_is_found_before_any_number_of_evaluations(
+    tmp_path, step_done, started, finished, num_evaluations
+):
+    path = tmp_path / "events.jsonl"
+    evaluated = EvalDone(run="a", step=9, split="test", num_pairs=1, metrics={"recall": 0.5}, elapsed_s=1)
+    write(path, [started(), *(step_done(step) for step in range(1, 10)), *[evaluated] * num_evaluations, finished(9)])
+    steps = [event.step for event in last_events(path, StepDone) if isinstance(event, StepDone)]
+    assert steps[-1] == 9
+    assert isinstance(last_events(path, RunResumed)[-1], RunFinished)  # there is none
+
+
 def test_a_resume_supersedes_what_lies_beyond_it(step_done, started, finished):
     def evaluated(step):
         return EvalDone(run="a", step=step, split="validation", num_pairs=1, metrics={}, elapsed_s=1)

@@ -91,7 +91,7 @@ def confirmation_name(name: str, runs_dir: Path) -> str:
 def _from_run(study: Study, one: StudyRun, summary: Summary, split: str) -> Replicate:
     if summary.state == "unreadable":
         return Replicate(one.origin.seed, summary.state, one.run.id, reason=summary.reason)
-    last = last_events(one.run.events_file)
+    last = last_events(one.run.events_file, EvalDone)
     num_items = [event.num_pairs for event in last if isinstance(event, EvalDone) and event.split == split]
     own = {"elapsed_s": summary.elapsed_s, **dict(_properties(study, one))}
     # A run that was resumed since then has other weights than those a suite has measured.
@@ -117,7 +117,7 @@ def _properties(study: Study, one: StudyRun) -> Iterator[tuple[str, float]]:
     yield from [("num_params", float(event.num_parameters)) for event in first if isinstance(event, RunStarted)][:1]
     if published.intersection(LOSSES):
         loss = next((key.split(".")[1] for key in sorted(study.varied) if key.startswith("loss.")), "")
-        events = (*first, *last_events(one.run.events_file))
+        events = (*first, *last_events(one.run.events_file, StepDone))
         values = [event.weighted[loss] for event in events if isinstance(event, StepDone) and loss in event.weighted]
         yield from zip(LOSSES, (values[0], values[-1]), strict=True) if values else ()
     if any(metric.endswith("_kept") for metric in published):

@@ -126,8 +126,11 @@ def first_events(path: Path) -> list[Event]:
     return tail_events(path, 0, max_bytes=END_BYTES)[0]
 
 
-def last_events(path: Path) -> list[Event]:
-    """The events on the log's last few lines: at least one if there is any, in time independent of its length.
+def last_events(path: Path, of: type[Event] = Event) -> list[Event]:
+    """The events on the log's last few lines: at least one of type ``of`` if there is any.
+
+    The time does not depend on the log's length. Evaluations and gradients can be many lines at the end of a run, so
+    that the last step is further back; one more than ``2 * MOST_LINE_BYTES`` from the end is not found.
 
     Raises:
         UnreadableError: not a regular file, no event in the last ``2 * MOST_LINE_BYTES``, or an I/O error.
@@ -137,9 +140,11 @@ def last_events(path: Path) -> list[Event]:
     while True:
         # END_BYTES more, for lines that were written since the size was read.
         events = _parse(_read(path, max(0, size - num_bytes), num_bytes + END_BYTES), ()).events
-        if events or num_bytes >= size:
+        if num_bytes >= size or any(isinstance(event, of) for event in events):
             return events
         if num_bytes > 2 * MOST_LINE_BYTES:
+            if events:
+                return events
             raise UnreadableError(path, f"its last {num_bytes:,} bytes hold no event")
         num_bytes *= 8
 

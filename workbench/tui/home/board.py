@@ -79,7 +79,7 @@ class Row:
                 # The log was replaced by a shorter one.
                 self._offset, self._split, self.metrics, self._has_origin = 0, "", {}, False
             self.status = run_status(self.run)
-            steps = [event for event in last_events(self.run.events_file) if isinstance(event, StepDone)]
+            steps = [event for event in last_events(self.run.events_file, StepDone) if isinstance(event, StepDone)]
             if steps:
                 self.loss, self.step_time_s = steps[-1].loss, steps[-1].step_time_s
             if len(steps) > 1:
