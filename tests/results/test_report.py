@@ -126,6 +126,15 @@ def test_a_running_study_is_reported_as_far_as_it_has_come(fill):
     assert report.best == "0"  # the only one with every seed
 
 
+def test_a_cell_that_gets_a_further_seed_can_still_be_the_best(fill, record, study):
+    fill()
+    record(study, "1000", 3, {"image_to_text_r1": 0.4}, state="running")
+    report = report_on(study, "mine", Path("runs"), "mine.toml")
+    (most,) = (cell for cell in report.table.cells if cell.name == "1000")
+    assert (len(most.finished), most.is_complete) == (3, False)
+    assert report.best == "1000"
+
+
 def test_before_anything_has_finished_there_is_a_table_of_states(fill):
     report = fill(lambda cell, seed: "running" if (cell, seed) == ("0", 0) else "")
     assert [cell.state for cell in report.table.cells][1:] == ["missing"] * 3

@@ -147,14 +147,17 @@ def _confirmed(study: Study, name: str, runs_dir: Path) -> StudyReport | None:
 
 
 def best_cell(study: Study, cells: Sequence[StudyCell]) -> str:
-    """The cell with the best validation mean among complete ones within the budget; empty if there is none."""
+    """The cell with the best validation mean among those with every seed and within the budget; empty if there is none.
+
+    Every seed is the study's number of them: where seeds are added until a comparison is settled, at least so many.
+    """
     objective = study.objectives[0]
-    # Complete cells only: the best mean of few seeds is too good by selection.
+    # Not of fewer seeds: the best mean of few is too good by selection.
     sign = 1 if objective.direction == "maximize" else -1
     known = {
         cell.name: sign * mean
         for cell in cells
-        if cell.is_complete and _is_within_budget(study, cell)
+        if len(cell.finished) >= study.seeds and _is_within_budget(study, cell)
         if (mean := cell.validation_mean(objective.metric)) is not None
     }
     return max(known, key=lambda name: known[name], default="")
