@@ -86,7 +86,7 @@ class Launches(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
-def test_eight_members_launch_hardly_more_than_twice_what_one_does() -> None:
+def test_eight_members_launch_less_than_twice_what_one_does() -> None:
     """Launches are what a small model's step takes its time for on a GPU; a CPU's own attention is not stacked."""
     overrides = ["train.device=cpu", "train.batch_size=8", "data.num_pairs=16", "data.validation=", "data.test="]
     number = {}
@@ -99,7 +99,7 @@ def test_eight_members_launch_hardly_more_than_twice_what_one_does() -> None:
                 with Launches() as launches:
                     cohort.train_step(batch, teacher_outputs, step)
                 number[size] = launches.number  # of the last step: the first makes the stack
-    assert number[8] < 2.1 * number[1]
+    assert number[8] < 1.85 * number[1]
 
 
 def test_a_stacked_cohort_ends_near_the_unstacked_one(tiny) -> None:

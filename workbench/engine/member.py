@@ -225,14 +225,24 @@ class Member:
 
     def update(self, values: Values, batch: Batch, step: int) -> None:
         """Clip the gradients and take the optimizer step; a loss or gradient that is not finite skips it."""
-        config, state, phase = self.config, self.state, self.phase(step)
+        norm = self.gradient_norm(step)
+        self.apply(values, norm, not_finite(norm, values.total.detach()), batch, step)
+
+    def gradient_norm(self, step: int) -> Tensor:
+        """The norm, 0-d, of the gradients that :meth:`backward` left, whole from now on: summed, and not scaled."""
+        state = self.state
         self.ranks.sum_gradients(parameter for parameter in state.parameters() if parameter.requires_grad)
         if self.loss_scale:  # before anything else reads or adds a gradient
             self.loss_scale.unscale_(state.parameters())
         if state.gates:  # after the sum: every rank has the whole penalty
-            state.gates.penalty(step - phase.start).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self._norm = get_total_norm([p.grad for p in state.weights if p.grad is not None])
-        is_bad = ~(self._norm.isfinite() & values.total.detach().isfinite())
+            penalty = state.gates.penalty(step - self.phase(step).start)
+            penalty.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return get_total_norm([p.grad for p in state.weights if p.grad is not None])
+
+    def apply(self, values: Values, norm: Tensor, is_bad: Tensor, batch: Batch, step: int) -> None:
+        """The second half of :meth:`update`; ``is_bad``, 0-d bool, skips the step."""
+        config, state = self.config, self.state
+        self._norm = norm
         counts = is_bad  # as a step that is not finite
         if self.loss_scale:
             is_overflow = self.loss_scale.is_overflow(is_bad, values.total.detach())
@@ -242,7 +252,7 @@ class Member:
         self.divergence.locate(state, counts, self._trained_keys(batch, step))
         if config.optimizer.clip_norm > 0:
             clip_grads_with_norm_(state.weights, config.optimizer.clip_norm, self._norm)
-        self._rate = phase.learning_rate(step, self.optimizer_config)
+        self._rate = self.phase(step).learning_rate(step, self.optimizer_config)
         state.set_learning_rate(self._rate)
         self._weights = self.objective.weights_at(step)
         off = torch.zeros_like(self._norm)
@@ -318,6 +328,11 @@ class Member:
             "linear_multiplier": linear,
             "quadratic_multiplier": quadratic,
         }
+
+
+def not_finite(norm: Tensor, total: Tensor) -> Tensor:
+    """Whether a gradient's norm or a loss is not finite, elementwise: of one member, 0-d, or of several, [M]."""
+    return ~(norm.isfinite() & total.isfinite())
 
 
 def _kept_patches(key: MaskKey, keys: Sequence[str], step: int) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch.func import functional_call, vmap
 
 from workbench.embeddings import Batch, onto
 from workbench.engine.device import has_batch_norm
-from workbench.engine.member import Member
+from workbench.engine.member import Member, not_finite
 from workbench.engine.step import Encoded, compare
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.losses.objective import Values
@@ -170,8 +170,11 @@ class Stack:
 
     def update(self, values: list[Values], batch: Batch, step: int) -> None:
         """Clip each member's gradients and take its optimizer step."""
-        for member, own in zip(self.members, values, strict=True):
-            member.update(own, batch, step)
+        norms_M = torch.stack([member.gradient_norm(step) for member in self.members])
+        # For all members at once: one by one, these are a third of what an update launches.
+        is_bad_M = not_finite(norms_M, torch.stack([own.total.detach() for own in values]))
+        for member, own, norm, is_bad in zip(self.members, values, norms_M, is_bad_M, strict=True):
+            member.apply(own, norm, is_bad, batch, step)
 
     def _encode(self, leaves: dict[str, Tensor], batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Raw image and text embeddings of all members, [M, B, D] each."""
