@@ -175,6 +175,7 @@ THREADS = [
     demand(
         "Cream#249",
         "preflight/test_run_checks.py::test_runs_that_do_not_fit_or_take_long_are_found",
+        "engine/test_data_wait.py::test_every_run_of_a_cohort_is_warned",
         "engine/test_start_checks.py::test_a_run_warns_once_at_its_start_also_one_that_was_only_created",
     ),
 ]

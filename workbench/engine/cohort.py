@@ -18,6 +18,7 @@ from workbench.data.unusable import BadImageCount
 from workbench.embeddings import Batch
 from workbench.engine import stages
 from workbench.engine.copies import on_device
+from workbench.engine.data_wait import DataWait
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
@@ -93,6 +94,7 @@ class Cohort:
         self.caches = caches
         self._next_poll_s = 0.0  # when commands are read again, on the monotonic clock
         self._bad_images = BadImageCount()
+        self._wait = DataWait()
         self._teacher_forward = (
             TeacherForward(teacher, members[0].config.data.views, len(stream.dataset), caches) if teacher else None
         )
@@ -143,7 +145,8 @@ class Cohort:
             ValueError: too many bad images; see :class:`~workbench.data.unusable.BadImageCount`.
         """
         with closing(self.stream.batches(self.start_step, self.num_steps)) as batches:
-            for step, batch in enumerate(on_device(batches, self.device), start=self.start_step):
+            arriving = self._wait.timed(on_device(batches, self.device))
+            for step, batch in enumerate(arriving, start=self.start_step):
                 self._bad_images.add(
                     self.stream.batch_size, [bad for part in self.ranks.of_all(batch.replaced) for bad in part]
                 )
@@ -167,9 +170,10 @@ class Cohort:
         """Whether a signal has asked any rank to stop."""
         return any(self.ranks.of_all(interrupted()))
 
-    def warn_of_bad_images(self, step: int) -> Iterator[Event]:
-        """Warn every active member of bad images since the last warning."""
-        if news := self._bad_images.news(final=step == self.num_steps):
+    def warn_of_data(self, step: int) -> Iterator[Event]:
+        """Warn every active member of bad images since the last warning, and once of long waits for data."""
+        images, waits = self._bad_images.news(final=step == self.num_steps), self._wait.news(self.stream.num_workers)
+        for news in filter(None, (images, waits)):
             for member in self.active:
                 yield Warned(run=member.run, step=step, message=news)
 

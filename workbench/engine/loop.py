@@ -68,7 +68,7 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                 yield from finish(cohort, member, done, "failed")  # the others continue
             if is_reported:
                 step_time_s = clock.mean_step_s(done)
-                yield from cohort.warn_of_bad_images(done)
+                yield from cohort.warn_of_data(done)
                 for member in list(cohort.active):
                     yield from log_step(cohort, member, batch, teacher_outputs, done, step_time_s)  # reads only
                     if member.divergence.found():
