@@ -17,9 +17,11 @@ from workbench.runs.snapshots import Probe
 from workbench.tui.app import Workbench
 from workbench.tui.home.board import Board
 from workbench.tui.home.studies import studies_of
+from workbench.tui.preferences import Preferences, write_preferences
 from workbench.tui.run.affinity import AffinityPane
 from workbench.tui.run.screen import RunScreen
 from workbench.tui.study.screen import StudyScreen
+from workbench.tui.workspace.screen import WorkspaceScreen
 
 SIZE = (110, 30)
 WAIT_S, POLL_S = 30.0, 0.05
@@ -37,6 +39,7 @@ def write_screens(runs_dir: Path, out: Path) -> list[Path]:
     study = studies[-1].name if studies else ""
     with tempfile.TemporaryDirectory() as state:  # the author's own filter and theme must not show
         os.environ["XDG_STATE_HOME"] = state
+        write_preferences(Preferences(opens="runs"))
         images = asyncio.run(_shoot_all(runs_dir, run, study))
     out.mkdir(parents=True, exist_ok=True)
     for name, svg in images.items():
@@ -47,6 +50,7 @@ def write_screens(runs_dir: Path, out: Path) -> list[Path]:
 async def _shoot_all(runs_dir: Path, run: RunDirectory, study: str) -> dict[str, str]:
     images = {
         "tui_runs": await _shoot(Workbench(runs_dir), ""),
+        "tui_workspace": await _shoot(Workbench(runs_dir), "w", "gs"),
         "tui_loss": await _shoot(Workbench(runs_dir, run), "1"),
         "tui_affinity": await _shoot(Workbench(runs_dir, run), "6", "ill"),
     }
@@ -70,6 +74,8 @@ def _is_read(screen: Screen[object]) -> bool:
     if isinstance(screen, RunScreen):
         has_images = screen.snapshot_reader.num_readings > 0 and screen.query_one(AffinityPane).has_tried_images
         return screen.follower.share_read == 1 and (screen.pane != "affinity" or has_images)
+    if isinstance(screen, WorkspaceScreen):
+        return bool(screen.group.followers) and all(one.share_read == 1 for one in screen.group.followers)
     return screen.study_state is not None if isinstance(screen, StudyScreen) else True
 
 

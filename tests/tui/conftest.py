@@ -18,6 +18,7 @@ from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import Owner
 from workbench.runs.log import EventLog
 from workbench.tui.app import Workbench
+from workbench.tui.preferences import Preferences, write_preferences
 
 RECIPE = {"recipe": "clip-kd", "seed": 0}
 Steps = Callable[[Pilot[None]], Awaitable[Any]]
@@ -123,6 +124,7 @@ def record(tmp_path: Path) -> Recorder:
 def _own_preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Preferences and exports go to the test's own folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_preferences(Preferences(opens="runs"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -22,9 +22,9 @@ from textual.theme import Theme
 from workbench.errors import visible
 from workbench.files import explained, write_atomically
 from workbench.formatting import to_csv
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, list_runs
 from workbench.tui.dialogs import GLOBAL_ACTIONS, Keys
-from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy
+from workbench.tui.host import Host, OpenNewRun, OpenRun, OpenStudy, OpenWorkspace
 from workbench.tui.text import Table
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -110,10 +110,17 @@ class Workbench(Host):
             self._open_run(OpenRun(self._first_run))
         elif self._first_study:
             self._open_study(OpenStudy(self._first_study, self.runs_dir))
+        elif self.preferences.opens == "workspace" and self._has_several_runs():
+            self._open_workspace(OpenWorkspace(self.runs_dir))
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
                 loop.add_signal_handler(number, self._exit_on_signal, number)
+
+    def _has_several_runs(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):  # the table of runs says what is wrong with the folder
+            return len(list_runs(self.runs_dir)) > 1
+        return False
 
     # A screen is imported when it is first opened: the dashboard starts faster with the first screen alone.
 
@@ -129,11 +136,12 @@ class Workbench(Host):
 
         self.push_screen(StudyScreen(message.name, message.runs_dir))
 
-    @on(OpenComparison)
-    def _open_comparison(self, message: OpenComparison) -> None:
-        from workbench.tui.compare import CompareScreen
+    @on(OpenWorkspace)
+    def _open_workspace(self, message: OpenWorkspace) -> None:
+        from workbench.tui.home.board import Board
+        from workbench.tui.workspace.screen import WorkspaceScreen
 
-        self.push_screen(CompareScreen(message.runs))
+        self.push_screen(WorkspaceScreen(Board(message.runs_dir), message.runs, only=message.only))
 
     @on(OpenNewRun)
     def _open_new_run(self, message: OpenNewRun) -> None:

@@ -162,6 +162,7 @@ HEADINGS = {
     "HomeScreen": "the runs",
     "NewRunScreen": "new run",
     "StudyScreen": "the study",
+    "WorkspaceScreen": "the workspace",
 }
 
 

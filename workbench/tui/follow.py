@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.events import EvalDone, EvalStarted, Event, RunFinished, RunResumed, StepDone, Warned
+from workbench.events import EvalDone, EvalStarted, Event, RunFinished, RunResumed, RunStarted, StepDone, Warned
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.log import Past, lineage, tail_events
@@ -35,6 +35,7 @@ class RunHistory:
     num_notes_lost: int = 0
     num_skipped: int = 0
     elapsed_s: float = 0.0
+    batch_size: int = 1
 
     def group(self, name: str) -> dict[str, Trace]:
         """The non-empty curves of a group by name, ordered by their first point."""
@@ -63,12 +64,15 @@ class RunHistory:
         elif not isinstance(event, EvalStarted):
             if isinstance(event, RunResumed):
                 self._rewind(event.step)
+            if isinstance(event, RunStarted):
+                self.batch_size = event.batch_size
             self.num_notes_lost += len(self.notes) == MOST_NOTES
             self.notes.append(event)
 
     def _take_step(self, event: StepDone) -> None:
         self.elapsed_s = event.elapsed_s
         self._add("loss", "total", event.step, event.loss)
+        self._add("clock", "time_s", event.step, event.time_s)
         groups = {
             "loss": event.weighted,
             "unweighted": event.terms,

@@ -37,10 +37,15 @@ class OpenStudy(Message):
 
 
 @dataclass
-class OpenComparison(Message):
-    """Open two or more runs side by side."""
+class OpenWorkspace(Message):
+    """Open several runs of a folder at once.
 
-    runs: Sequence[RunDirectory]
+    ``runs`` are shown at first, by default the newest; with ``only``, no others are listed.
+    """
+
+    runs_dir: Path
+    runs: Sequence[RunDirectory] = ()
+    only: bool = False
 
 
 @dataclass

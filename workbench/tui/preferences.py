@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.files import write_atomically
 
-Axis = Literal["step", "time"]  # what a chart shows on its x axis
+Axis = Literal["step", "pairs", "time", "clock"]  # of a chart: training pairs seen, seconds of training, or the date
 View = Literal["runs", "by study", "studies"]
 MOST_FOLDERS = 50  # whose views are kept
 
@@ -30,6 +30,8 @@ class Preferences(BaseModel):
     model_config = ConfigDict(extra="ignore", validate_assignment=True)
 
     theme: str = "workbench-dark"
+    opens: Literal["workspace", "runs"] = "workspace"
+    """The first screen of a folder with several runs: the one that was used last."""
     sort: str = "newest"
     """An order of the runs table, or a field, setting or metric."""
     is_reversed: bool = False

@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Text, with a color name of the theme, or none for the default. Text from files is shown literally."""
+    """Text, with a color name of the theme, a hex number, or nothing for the default; its control characters show."""
 
     text: str
     color: str = ""
@@ -177,7 +177,8 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         colors = self.app.theme_variables
         segments = [Segment(" ", base)]
         for (text, color), column in zip(self._lines[self._keys[place]], self._columns, strict=True):
-            style = base + Style(color=hex_of(colors, color) or None) if color else base
+            shown = color if color.startswith("#") else hex_of(colors, color)
+            style = base + Style(color=shown) if shown else base
             segments += [Segment(column.fitted(visible(text)), style), Segment(" " * GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 

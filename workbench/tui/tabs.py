@@ -10,6 +10,7 @@ from textual.widgets import Tab, TabbedContent, TabPane
 from workbench.tui.charts.chart import Chart, Charts
 from workbench.tui.charts.plot import Lens, Plot
 from workbench.tui.host import Host
+from workbench.tui.preferences import Axis
 
 TAB_PADDING = 2  # cells
 
@@ -81,7 +82,7 @@ LENS = ("is_log", "smoothing", "axis")  # settings of a lens that are kept as pr
 LENS_KEYS = [
     Binding("y", "log", "log axis"),
     Binding("s", "smoothing", "smooth"),
-    Binding("x", "axis", "step/time"),
+    Binding("x", "axis", "axis"),
 ]
 
 
@@ -108,6 +109,7 @@ class PanedScreen(Screen[None]):
     PanedScreen Reading > Charts { margin-bottom: 1; }
     """
     PANES: ClassVar[tuple[str, ...]]
+    AXES: ClassVar[tuple[Axis, ...]] = ("step", "time")
     app: Host
 
     def __init__(self) -> None:
@@ -129,6 +131,8 @@ class PanedScreen(Screen[None]):
         """Set the lens to the saved preferences."""
         for name in LENS:
             setattr(self.lens, name, getattr(self.app.preferences, name))
+        if self.lens.axis not in self.AXES:
+            self.lens.axis = self.AXES[0]  # another screen has more
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide the keys of the lens where they have no effect."""
@@ -180,7 +184,7 @@ class PanedScreen(Screen[None]):
         self._keep_lens()
 
     def action_axis(self) -> None:
-        self.lens.turn_axis()
+        self.lens.turn_axis(self.AXES)
         self._keep_lens()
 
     def _keep_lens(self) -> None:

@@ -148,7 +148,9 @@ def shortest(names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         parts = name.split(".")
-        for start in reversed(range(len(parts))):
+        # The weight of which loss is worth the room, even where no other weight is shown.
+        most = max(0, len(parts) - (2 if len(parts) > 2 else 1))
+        for start in reversed(range(most + 1)):
             short = ".".join(parts[start:])
             if sum(other == short or other.endswith(f".{short}") for other in names) == 1:
                 break

@@ -345,7 +345,7 @@ def test_the_terminal_can_shrink_to_one_cell_and_grow_again(record, drive, seen)
 
 def test_lens_keys_are_offered_only_where_they_apply(record, drive, seen) -> None:
     run = record("one")
-    offered = {"1": "y log axis  s smooth  x step/time", "2": "x step/time", "7": "", "8": ""}
+    offered = {"1": "y log axis  s smooth  x axis", "2": "x axis", "7": "", "8": ""}
 
     async def steps(pilot) -> None:
         for key, keys in offered.items():
@@ -354,7 +354,7 @@ def test_lens_keys_are_offered_only_where_they_apply(record, drive, seen) -> Non
             foot = seen(pilot).splitlines()[-1]
             assert keys in foot
             assert ("y log axis" in foot) == ("y log axis" in keys)
-            assert ("x step/time" in foot) == ("x step/time" in keys)
+            assert ("x axis" in foot) == ("x axis" in keys)
         await pilot.press("y")
         assert read_preferences().is_log is False
         await pilot.press("1", "y")

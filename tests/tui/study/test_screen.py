@@ -81,7 +81,7 @@ def test_a_cell_opens_its_runs_and_a_run_opens_itself(record, drive, soon) -> No
     async def steps(pilot) -> None:
         await read(pilot, soon)
         await pilot.press("j", "enter")
-        await soon(lambda: type(pilot.app.screen).__name__ == "CompareScreen")
+        await soon(lambda: type(pilot.app.screen).__name__ == "WorkspaceScreen")
         assert [follower.run.id for follower in pilot.app.screen.group.followers] == [
             "fd_weight-10-s0",
             "fd_weight-10-s1",

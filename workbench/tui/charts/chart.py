@@ -1,17 +1,19 @@
 """Chart widgets: one plot with a cursor, and a grid of charts."""
 
+import time
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.containers import Grid
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from workbench.tui.charts.drawing import CURSOR, FAINT, MARK, TITLE, Drawing, draw
+from workbench.tui.charts.drawing import BEHIND, CURSOR, FAINT, MARK, TITLE, Drawing, draw
 from workbench.tui.charts.plot import INK, Lens, Plot
 from workbench.tui.contrast import readable
 
@@ -19,6 +21,8 @@ WIDE = 110  # columns from which charts are placed in two columns
 ZOOM = 0.5
 PAN = 0.25
 FAINTNESS = 0.55
+BEHINDNESS = 0.4  # of what is drawn behind the curves
+WIDER = 170  # columns from which there are three
 
 
 class Canvas(Widget):
@@ -102,7 +106,9 @@ class Chart(Canvas, can_focus=True):
     def drawing(self) -> Drawing:
         """The drawing of the plot at the current size, cached until the next :meth:`redraw`."""
         if self._drawing is None:
+            start_s = time.thread_time()
             self._drawing = draw(self.plot, self.lens, self.content_size.width, self.content_size.height)
+            self.lens.drawing_s += time.thread_time() - start_s
         return self._drawing
 
     def strips(self, base: Style) -> list[Strip]:
@@ -121,7 +127,10 @@ class Chart(Canvas, can_focus=True):
         if color == INK:
             return Style()
         _, _, background, _ = self.colors
-        return Style(color=readable(color, background.hex))
+        shown = readable(color.removeprefix(BEHIND), background.hex) if color != BEHIND + INK else self.colors[3].hex
+        if color.startswith(BEHIND):
+            return Style(color=background.blend(Color.parse(shown), BEHINDNESS).hex)
+        return Style(color=shown)
 
     def action_cursor(self, columns: int) -> None:
         self.lens.move_cursor(columns, self.drawing.num_columns, self.drawing.full)
@@ -170,6 +179,7 @@ class Charts(Grid):
     DEFAULT_CSS = """
     Charts { grid-size: 1; grid-rows: 12; height: auto; grid-gutter: 1 2; }
     Charts.-wide { grid-size: 2; }
+    Charts.-wider { grid-size: 3; }
     Charts > Chart { height: 12; }
     Charts.-filling { height: 1fr; grid-rows: 1fr; }
     Charts.-filling > Chart { height: 1fr; }
@@ -182,6 +192,7 @@ class Charts(Grid):
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= WIDE and len(self.plots) > 1, "-wide")
+        self.set_class(self.size.width >= WIDER and len(self.plots) > 2, "-wider")
 
     def show(self, plots: list[Plot]) -> None:
         """Show these plots. Charts are reused, so that the focus stays where it is."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.errors import visible
-from workbench.tui.charts.plot import INK, Lens, Plot, full_range, letter_of, smoothed
+from workbench.formatting import clock
+from workbench.tui.charts.plot import INK, Curve, Lens, Plot, full_range, letter_of, smoothed
 from workbench.tui.charts.raster import (
     Floats,
     Range,
@@ -25,6 +26,8 @@ FAINT, TITLE, CURSOR, MARK = "faint", "title", "cursor", "mark"
 LABEL_WIDTH = 7
 LEAST_WIDTH, LEAST_HEIGHT = 24, 5
 MOST_HEADINGS = 3
+BEHIND, SHADE = "~", "░"  # what precedes the color of what is drawn faintly behind the curves; a band's cells
+POINT = "●"
 FARTHEST = 2  # most rows between a curve's letter and its end
 
 Piece = tuple[str, str]  # text, and its color: a hex number, INK or one of the words above
@@ -58,9 +61,17 @@ class Area:
         return column if 0 <= column < self.num_columns else None
 
 
+def clock_text(seconds: float) -> str:
+    """The label of a tick on an axis of dates."""
+    return clock(seconds, "%d %H:%M")
+
+
+TEXTS = {"time": time_text, "clock": clock_text}  # of the ticks of an axis, where they are not numbers
+
+
 def draw(plot: Plot, lens: Lens, width: int, height: int) -> Drawing:
     """Draw the plot in ``width`` × ``height`` cells; if these are too few, only the heading."""
-    plot = smoothed(plot, lens)
+    raw, plot = plot, smoothed(plot, lens)
     full = full_range(plot, lens.axis)
     x_range = lens.window or full
     if not x_range[1] > x_range[0]:
@@ -73,7 +84,7 @@ def draw(plot: Plot, lens: Lens, width: int, height: int) -> Drawing:
     num_rows, num_columns = height - len(heading) - 2, width - LABEL_WIDTH - 3
     y_range, is_log = _y_range(plot, lens, x_range)
     area = Area(num_columns, num_rows, x_range, y_range, is_log)
-    rows = [*heading, *_body(plot, lens, area), *_x_axis(plot.x_name or lens.axis, area)]
+    rows = [*heading, *_body(plot, raw, lens, area), *_x_axis(plot.x_name or lens.axis, area)]
     return Drawing(_filled(rows, width, height), LABEL_WIDTH + 1, num_columns, x_range, full)
 
 
@@ -90,10 +101,13 @@ def _heading(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
         if len(one.value):
             x = one.along(lens.axis)
             value = one.value[-1 if lens.cursor is None else int(np.abs(x - lens.cursor).argmin())]
-            pieces.append([(f"{letter} {visible(one.name)} ", one.color), (number(float(value)), INK)])
+            if plot.is_brief and lens.cursor is None:
+                continue
+            name = letter if plot.is_brief else f"{letter} {visible(one.name)}"
+            pieces.append([(f"{name} ", one.color), (number(float(value)), INK)])
     if lens.cursor is not None and plot.has_points:
         name = plot.x_name or lens.axis
-        where = time_text(lens.cursor) if name == "time" else f"{name} {lens.cursor:,.0f}"
+        where = TEXTS[name](lens.cursor) if name in TEXTS else f"{name} {lens.cursor:,.0f}"
         pieces.append([(f"@ {where}", CURSOR)])
         distance = 0.01 * (x_range[1] - x_range[0])
         near = [mark for mark in plot.marks if abs(mark.along(lens.axis) - lens.cursor) <= distance]
@@ -126,6 +140,8 @@ def _y_range(plot: Plot, lens: Lens, x_range: Range) -> tuple[Range, bool]:
         near = (x >= x_range[0]) & (x <= x_range[1])
         finite = np.isfinite(one.value)
         found.append(one.value[near])
+        if one.band is not None:
+            found += [ends[near] for ends in one.band]
         # If no point is visible, a line between two outside points may be: take its values at the edges.
         if len(x) > 1 and finite.any() and not near.any():
             found.append(np.interp(x_range, x[finite], one.value[finite]))
@@ -140,20 +156,17 @@ def _y_range(plot: Plot, lens: Lens, x_range: Range) -> tuple[Range, bool]:
     return ((math.log10(low), math.log10(high)) if is_log else (low, high)), is_log
 
 
-def _body(plot: Plot, lens: Lens, area: Area) -> list[Row]:
-    """The rows between the heading and the x axis."""
-    lines = []
+def _body(plot: Plot, raw: Plot, lens: Lens, area: Area) -> list[Row]:
+    """The rows between the heading and the x axis: curves, and behind them what they were smoothed from, and bands."""
+    lines = [_line(one, lens, area) for one in plot.curves]
+    cells: list[Row] = [[(" ", INK)] * area.num_columns for _ in range(area.num_rows)]
     for one in plot.curves:
-        value = np.log10(np.where(one.value > 0, one.value, np.nan)) if area.is_log else one.value
-        lines.append((one.along(lens.axis), value))
-    raster = rasterize(lines, area.x_range, area.y_range, area.num_columns, area.num_rows)
-    cells: list[Row] = [
-        [
-            (chr(code), plot.curves[owner].color) if owner >= 0 else (" ", INK)
-            for code, owner in zip(codes, owners, strict=True)
-        ]
-        for codes, owners in zip(raster.codes_HW.tolist(), raster.owner_HW.tolist(), strict=True)
-    ]
+        _draw_band(cells, one, lens, area)
+    if raw is not plot:
+        before = [_line(one, lens, area) for one in raw.curves]
+        _draw_lines(cells, before, [BEHIND + one.color for one in raw.curves], area)
+    _draw_lines(cells, lines, [one.color for one in plot.curves], area)
+    _draw_points(cells, plot, lines, area)
     _draw_upright(cells, plot, lens, area)
     for one in plot.curves:  # a cross at the top wherever a value is not finite
         for x in one.along(lens.axis)[~np.isfinite(one.value)].tolist():
@@ -165,6 +178,47 @@ def _body(plot: Plot, lens: Lens, area: Area) -> list[Row]:
         label: Row = [(labels.get(place, "").rjust(LABEL_WIDTH), FAINT), ("┤" if place in labels else "│", FAINT)]
         rows.append([*label, *_joined(row), (" ", INK), ends.get(place, (" ", INK))])
     return rows
+
+
+def _line(one: Curve, lens: Lens, area: Area) -> tuple[Floats, Floats]:
+    return one.along(lens.axis), _on_axis(one.value, area)
+
+
+def _on_axis(values: Floats, area: Area) -> Floats:
+    """The values as the y axis counts: in powers of ten on a log axis, NaN where they have none."""
+    return np.log10(np.where(values > 0, values, np.nan)) if area.is_log else values
+
+
+def _draw_lines(cells: list[Row], lines: list[tuple[Floats, Floats]], colors: list[str], area: Area) -> None:
+    """Draw lines over what is there."""
+    raster = rasterize(lines, area.x_range, area.y_range, area.num_columns, area.num_rows)
+    for row, codes, owners in zip(cells, raster.codes_HW.tolist(), raster.owner_HW.tolist(), strict=True):
+        for column, owner in enumerate(owners):
+            if owner >= 0:
+                row[column] = (chr(codes[column]), colors[owner])
+
+
+def _draw_points(cells: list[Row], plot: Plot, lines: list[tuple[Floats, Floats]], area: Area) -> None:
+    """Draw a curve of a single point, which as a dot would be overlooked, as a disk."""
+    for one, (x, value) in zip(plot.curves, lines, strict=True):
+        there = np.isfinite(value)
+        if there.sum() == 1 and (column := area.column(float(x[there][0]))) is not None:
+            row = row_of(float(value[there][0]), area.y_range, area.num_rows)
+            if 0 <= row < area.num_rows:
+                cells[row][column] = (POINT, one.color)
+
+
+def _draw_band(cells: list[Row], one: Curve, lens: Lens, area: Area) -> None:
+    """Shade the cells between a curve's least and greatest values."""
+    x = one.along(lens.axis)
+    if one.band is None or len(x) < 2:
+        return
+    at_W = np.linspace(*area.x_range, area.num_columns)
+    low_W, high_W = (np.interp(at_W, x, _on_axis(ends, area), left=np.nan, right=np.nan) for ends in one.band)
+    for column in np.flatnonzero(np.isfinite(low_W + high_W)).tolist():
+        top, bottom = (row_of(float(ends[column]), area.y_range, area.num_rows) for ends in (high_W, low_W))
+        for row in range(max(0, top), min(area.num_rows, bottom + 1)):
+            cells[row][column] = (SHADE, BEHIND + one.color)
 
 
 def _draw_upright(cells: list[Row], plot: Plot, lens: Lens, area: Area) -> None:
@@ -214,11 +268,11 @@ def _ends(plot: Plot, lines: list[tuple[Floats, Floats]], area: Area) -> dict[in
 
 def _x_axis(name: str, area: Area) -> list[Row]:
     """The x axis and its tick labels."""
-    text, width = time_text if name == "time" else tick_text, area.num_columns
+    text, width = TEXTS.get(name, tick_text), area.num_columns
     line, labels, free_from = ["─"] * width, [" "] * (width + 3), 0
     found = ticks(*area.x_range, max(2, width // 10))
     # Steps and trials are whole numbers; a tick at half a step would mislead.
-    for value in found if name == "time" else [value for value in found if value == round(value)]:
+    for value in found if name in TEXTS else [value for value in found if value == round(value)]:
         column = column_of(value, area.x_range, width)
         label = text(value)
         start = max(0, column - len(label) // 2)

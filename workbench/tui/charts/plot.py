@@ -1,6 +1,6 @@
 """A plot's data, and the lens: axis, smoothing, zoom and cursor, shared by the charts of a screen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class Curve:
     """Values over steps and over seconds of training, float64 [N] each; ``color`` is a hex number, or INK.
 
-    ``letter`` marks the curve's end; empty for the next letter in its plot.
+    Attributes:
+        letter: marks the curve's end; empty for the next letter in its plot.
+        batch_size: pairs in a step; 1 where it is unknown.
+        clock_s: seconds since 1970 at each point, float64 [N]; None where they are unknown.
+        band: the least and the greatest value at each point, float64 [2, N], of a mean over runs.
     """
 
     name: str
@@ -28,9 +32,16 @@ class Curve:
     elapsed_s: Floats
     value: Floats
     letter: str = ""
+    batch_size: int = 1
+    clock_s: Floats | None = None
+    band: Floats | None = None
 
     def along(self, axis: Axis) -> Floats:
         """The points' x coordinates, float64 [N]."""
+        if axis == "pairs":
+            return self.step * self.batch_size
+        if axis == "clock" and self.clock_s is not None:
+            return self.clock_s
         return self.step if axis == "step" else self.elapsed_s
 
 
@@ -62,7 +73,7 @@ class Plot:
     """The contents of one chart. ``empty`` is shown if there is no curve yet.
 
     ``may_log`` and ``may_smooth``: whether the lens's log axis and smoothing apply. ``x_name``: label of an x axis that
-    is neither steps nor time.
+    is neither steps nor time. ``is_brief``: the heading has no names, as a list elsewhere has them.
     """
 
     title: str
@@ -73,6 +84,7 @@ class Plot:
     may_smooth: bool = False
     empty: str = "nothing yet"
     x_name: str = ""
+    is_brief: bool = False
 
     @property
     def has_points(self) -> bool:
@@ -91,10 +103,11 @@ class Lens:
     axis: Axis = "step"
     window: Range | None = None
     cursor: float | None = None
+    drawing_s: float = 0.0  # spent on drawing since it was last set to 0
 
-    def turn_axis(self) -> None:
-        """Switch between steps and time, and reset zoom and cursor."""
-        self.axis = "time" if self.axis == "step" else "step"
+    def turn_axis(self, axes: Sequence[Axis]) -> None:
+        """Switch to the next of these axes, and reset zoom and cursor."""
+        self.axis = axes[(axes.index(self.axis) + 1) % len(axes)] if self.axis in axes else axes[0]
         self.window = self.cursor = None
 
     def turn_smoothing(self) -> None:

@@ -25,7 +25,7 @@ from workbench.tui.home.table import (
     spark_scale,
     with_sign,
 )
-from workbench.tui.host import OpenComparison, OpenRun, OpenStudy, is_in_view
+from workbench.tui.host import OpenRun, OpenStudy, OpenWorkspace, is_in_view
 from workbench.tui.label import Label
 from workbench.tui.rows import Column, Headings, Line, Rows
 from workbench.tui.text import Table
@@ -52,7 +52,8 @@ class HomeScreen(HomeActions):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "mark"),
-        Binding("c", "compare", "compare"),
+        Binding("w", "workspace", "workspace"),
+        Binding("c", "compare", "compare the marked runs alone", show=False),
         Binding("slash", "filter", "filter", key_display="/"),
         *HomeActions.KEYS,
         Binding("escape", "clear", "clear the filter, then the marks", show=False),
@@ -210,7 +211,16 @@ class HomeScreen(HomeActions):
         if len(self.marked) < 2:
             self.app.show_notice("mark two or more runs with space, then compare them with c")
             return
-        self.post_message(OpenComparison([self.board.rows[run].run for run in self.marked]))
+        runs = [self.board.rows[run].run for run in self.marked]
+        self.post_message(OpenWorkspace(self.board.runs_dir, runs, only=True))
+
+    def action_workspace(self) -> None:
+        """The marked runs, or those that the query selects, among all runs of the folder."""
+        if not self.board.rows:
+            return
+        marked = [self.board.rows[run].run for run in self.marked]
+        selected = [row.run for row in self.rows()] if self.app.preferences.filter else []
+        self.post_message(OpenWorkspace(self.board.runs_dir, marked or selected))
 
     def action_filter(self) -> None:
         self.add_class("-filtering")

@@ -13,7 +13,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import plots_table
 from workbench.tui.dialogs import KeyFooter
-from workbench.tui.host import OpenComparison, OpenRun, is_in_view
+from workbench.tui.host import OpenRun, OpenWorkspace, is_in_view
 from workbench.tui.label import Label
 from workbench.tui.rows import DOWN, UP, Column, Headings, Line, Rows, sorted_lines
 from workbench.tui.study.actions import StudyActions
@@ -55,6 +55,7 @@ class StudyScreen(StudyActions):
         Binding("m", "metric(1)", "metric"),
         Binding("M", "metric(-1)", "previous metric", show=False),
         Binding("f", "forest", "forest plot", show=False),
+        Binding("w", "workspace", "workspace"),
         *StudyActions.KEYS,
     ]
     PANES = PANES
@@ -220,11 +221,19 @@ class StudyScreen(StudyActions):
         _, names = self.cells_at_cursor()
         runs = [RunDirectory(self.runs_dir.absolute() / run) for run in names]
         if len(runs) > 1:
-            self.post_message(OpenComparison(runs))
+            self.post_message(OpenWorkspace(self.runs_dir, runs, only=True))
         elif runs:
             self.post_message(OpenRun(runs[0]))
         else:
             self.app.show_notice("no run of this cell has started yet")
+
+    def action_workspace(self) -> None:
+        """All runs of the study at once."""
+        if self.study_state is not None:
+            cells = self.study_state.report.table.cells
+            names = [one.run for cell in cells for one in cell.replicates if one.run]
+            runs = [RunDirectory(self.runs_dir.absolute() / name) for name in names]
+            self.post_message(OpenWorkspace(self.runs_dir, runs, only=True))
 
     def cells_at_cursor(self) -> tuple[list[StudyCell], list[str]]:
         """The cell at the cursor and the ids of its runs; in the pane of runs, that run alone; else none."""

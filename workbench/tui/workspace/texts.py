@@ -6,25 +6,22 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from workbench.errors import visible
-from workbench.tui.charts.plot import letter_of
+from workbench.tui.rows import clipped
 from workbench.tui.text import COLUMN_GAP, columns_text, shortest
 from workbench.views.comparison import Comparison, MetricRow, setting_text
 from workbench.views.results import PairedView
 
-
-def letters_of(comparison: Comparison) -> list[str]:
-    """The letters of the compared runs."""
-    return [letter_of(place) for place in range(len(comparison.runs))]
+MOST_CELL = 32  # columns
 
 
-def settings_text(comparison: Comparison, width: int) -> Text:
+def settings_text(comparison: Comparison, letters: Sequence[str], width: int) -> Text:
     """The settings that differ between runs, then those that are equal."""
     text = Text()
     differing = comparison.differing
     text.append("settings that differ\n" if differing else "no setting differs\n", "bold")
     short = shortest([one.name for one in differing])
     rows = [[short[one.name], *map(setting_text, one.values)] for one in differing]
-    text.append(either_way(["", *letters_of(comparison)], rows, width))
+    text.append(either_way(["", *letters], rows, width))
     text.append("\nequal settings\n", "bold")
     same = [[one.name, setting_text(one.values[0])] for one in comparison.settings if not one.differs]
     return text.append(columns_text(["", "all"], same, width))
@@ -32,6 +29,9 @@ def settings_text(comparison: Comparison, width: int) -> Text:
 
 def either_way(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Text:
     """A table with a column for each run; where that is too wide, a row for each run, in as many tables as it takes."""
+    rows = [
+        [clipped(cell, MOST_CELL).rstrip() for cell in row] for row in rows
+    ]  # a list of stages would fill the screen
     if not rows or table_width([headings, *rows]) <= width:
         return columns_text(headings, rows, width)
     text = Text()
@@ -54,10 +54,11 @@ def table_width(rows: Sequence[Sequence[str]], *, is_turned: bool = False) -> in
     return sum(max(map(cell_len, column)) + COLUMN_GAP for column in columns)
 
 
-def differences_text(comparison: Comparison, pairings: Sequence[Sequence[PairedView]], width: int) -> Text:
+def differences_text(
+    comparison: Comparison, letters: Sequence[str], pairings: Sequence[Sequence[PairedView]], width: int
+) -> Text:
     """Each run's metrics with the differences to the first run; then groups of runs paired by seed."""
     text = Text()
-    letters = letters_of(comparison)
     for split in comparison.splits:
         steps = sorted({step for step in split.steps if step is not None})
         text.append(f"{split.split} after step {', '.join(f'{step:,}' for step in steps)}\n", "bold")
