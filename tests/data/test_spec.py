@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from workbench.data.sources.tar import shard_paths
-from workbench.data.spec import Role, open_dataset
+from workbench.data.spec import Role, check_spec, open_dataset
 
 Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
@@ -113,3 +113,10 @@ def test_the_split_of_a_sample_set_defaults_to_the_role(
     monkeypatch.setattr("workbench.data.spec.sample_shards", sample_shards)
     assert len(open_dataset(spec, role, num_pairs)) == (num_pairs or 6)
     assert calls == [asked]
+
+
+@pytest.mark.parametrize("spec", ["samples:scenes-dense", "samples:scenes-dense/test", "coco-detection:a.json@b"])
+def test_images_with_boxes_are_for_detectors(spec):
+    for check in (lambda: check_spec(spec, "train"), lambda: open_dataset(spec, "train")):
+        with pytest.raises(ValueError, match=r"^[^\n]*workbench dense --data[^\n]*$"):
+            check()

@@ -27,6 +27,7 @@ from workbench.errors import unknown
 
 Role = Literal["train", "validation", "test", "teacher"]
 
+WITH_BOXES = ("coco-detection:", "samples:scenes-dense")  # opened by workbench.data.detection
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_+.-]*):")
 
 
@@ -147,11 +148,15 @@ def _form(spec: str) -> tuple["Form", str]:
     """The form of a SPEC, and its text without the scheme.
 
     Raises:
-        ValueError: unknown scheme.
+        ValueError: unknown scheme, or data without captions.
     """
     match = _SCHEME.match(spec)
     if match is None or Path(spec).exists():  # a file may have a colon in its name
         return SUFFIXES.get(Path(spec).suffix.lower(), SHARDS), spec
+    if spec.startswith(WITH_BOXES):
+        raise ValueError(
+            f"'{spec}' has boxes and no captions: measure a model on it with workbench dense --data {spec}"
+        )
     scheme = match[1]
     if scheme not in SCHEMES:
         raise ValueError(f"{unknown('data', scheme + ':', [f'{name}:' for name in SCHEMES])}; a SPEC is {FORMS}")
