@@ -52,16 +52,16 @@ async def _shoot_all(runs_dir: Path, run: RunDirectory, study: str) -> dict[str,
         "tui_runs": await _shoot(Workbench(runs_dir), ""),
         "tui_workspace": await _shoot(Workbench(runs_dir), "w", "gs"),
         "tui_loss": await _shoot(Workbench(runs_dir, run), "1"),
-        "tui_affinity": await _shoot(Workbench(runs_dir, run), "6", "ill"),
+        "tui_affinity": await _shoot(Workbench(runs_dir, run), "6", "ll", (120, 36)),  # with room for the images
     }
     if study:
         images["tui_study"] = await _shoot(Workbench(runs_dir, None, study), "1")
     return images
 
 
-async def _shoot(app: Workbench, keys: str, then: str = "") -> str:
+async def _shoot(app: Workbench, keys: str, then: str = "", size: tuple[int, int] = SIZE) -> str:
     """The screen as SVG: press ``keys``, wait until all data are read, press ``then``."""
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=size) as pilot:
         await pilot.press(*keys)
         await _until(lambda: _is_read(app.screen))
         await pilot.press(*then)

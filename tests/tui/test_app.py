@@ -122,6 +122,18 @@ def test_a_finished_run_sends_next_to_nothing(open_terminal) -> None:
     terminal.read_until(lambda: b"R@1" in terminal.written)
 
 
+def test_a_workspace_of_ended_runs_sends_next_to_nothing(open_terminal, record) -> None:
+    record("two")
+    terminal = open_terminal()
+    terminal.read_until(lambda: b"finished" in terminal.written)
+    os.write(terminal.master, b"w")
+    terminal.read_until(lambda: b"2 of 2 runs" in terminal.written)
+    terminal.read_for(4.0)  # the first drawing comes in pieces
+    assert terminal.read_for(WATCHED_S) < WATCHED_S * BYTES_PER_S
+    os.write(terminal.master, b" ")  # it is alive
+    terminal.read_until(lambda: b"1 of 2 runs" in terminal.written or b"1 of" in terminal.written)
+
+
 def test_a_crash_is_reported_on_a_restored_terminal(open_terminal) -> None:
     terminal = open_terminal(CRASH)
     terminal.read_until(lambda: b"finished" in terminal.written)

@@ -61,6 +61,9 @@ def test_metrics_are_filtered_by_a_regular_expression(record, drive, soon, seen)
         await pilot.press("slash", "(")
         assert "regular expression" in seen(pilot).splitlines()[0]
         assert len(titles(pilot)) == 2  # as before
+        await pilot.press("escape")
+        assert len(titles(pilot)) > 2
+        assert isinstance(pilot.app.screen, WorkspaceScreen)
 
     drive(steps, size=(120, 36))
 
@@ -75,10 +78,14 @@ def test_runs_are_grouped_into_means_by_recipe_cell_or_setting(record, drive, so
         await pilot.press("g")
         assert "mean by cell" in seen(pilot)
         assert sorted(curves(pilot)[0]) == ["0 (2)", "10 (2)", "without cell (2)"]
+        signs = [line[0].text for line in pilot.app.screen.query_one(Rows).lines.values()]
+        assert sorted(signs) == sorted(["● a", "● b", "● c"] * 2)  # those of the groups, as in the charts
         await pilot.press("g")
         assert "mean by train.batch_size" in seen(pilot)
         await pilot.press("x")
         assert "x: training pairs" in seen(pilot)
+        await pilot.press("space")
+        assert next(line[0].text for line in pilot.app.screen.query_one(Rows).lines.values()) == "○"  # in no chart
         await pilot.press("x", "x", "x", "g")
         assert "mean by" not in seen(pilot)
 

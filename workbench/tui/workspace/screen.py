@@ -176,13 +176,16 @@ class WorkspaceScreen(PanedScreen):
         if groups is not None:  # the letter and color of its group, as in the charts
             of = places_of(groups)
             places |= {run: of[label] for run, label in groups.items()}
-        lines = {row.run.id: self._line(row, places.get(row.run.id, 0), columns, background) for row in rows}
+            places = {run: place for run, place in places.items() if run in groups}  # the others are in no chart
+        lines = {row.run.id: self._line(row, places.get(row.run.id), columns, background) for row in rows}
         table.show(columns, lines)
 
-    def _line(self, row: Row, place: int, columns: Sequence[Column], background: str) -> Line:
+    def _line(self, row: Row, place: int | None, columns: Sequence[Column], background: str) -> Line:
         run, is_shown = row.run.id, row.run.id in self.shown or row.run.id in self.pinned
-        sign = ("◆" if run in self.pinned else "●" if is_shown else "○") + f" {letter_of(place)}"
-        color = readable(color_of(place), background) if is_shown else "text-muted"
+        sign = ("◆" if run in self.pinned else "●" if is_shown else "○") + (
+            f" {letter_of(place)}" if place is not None else ""
+        )
+        color = readable(color_of(place), background) if is_shown and place is not None else "text-muted"
         cells = [Cell(sign, color), Cell(shortened(visible(run), columns[1].width), "" if is_shown else "text-muted")]
         state = Cell(state_text(row.status, is_quiet=row.is_quiet), state_color(row.status, is_quiet=row.is_quiet))
         return (*cells, state) if len(columns) > 2 else tuple(cells)
@@ -285,7 +288,11 @@ class WorkspaceScreen(PanedScreen):
         self._change()
 
     def action_leave(self) -> None:
-        """Go back to the table of runs, which is then also the first screen of the next time."""
+        """Clear the filter; without one, go back to the table of runs, which is then the first screen next time too."""
+        if self.has_class("-filtering") or self._pattern.pattern:
+            self.query_one("#filter", Input).value = ""
+            self.on_input_submitted()
+            return
         if self._only is None:
             self.app.preferences.opens = "runs"
             self.app.save_preferences()
