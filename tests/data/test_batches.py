@@ -54,6 +54,8 @@ def assert_equal(one: Batch, other: Batch) -> None:
     for name, tensor in vars(one).items():
         if isinstance(tensor, Tensor):
             assert torch.equal(tensor, getattr(other, name)), name
+    for inputs, others in zip(one.teachers, other.teachers, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(inputs, others, strict=True))
 
 
 def left_running() -> int:

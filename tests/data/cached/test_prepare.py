@@ -96,6 +96,9 @@ def assert_same(one: list[Batch], other: list[Batch], *, same_lines: bool = True
             if isinstance(value, Tensor):
                 assert value.dtype == found.dtype
                 assert torch.equal(value, found), name
+            elif name == "teachers":
+                for inputs, others in zip(value, found, strict=True):
+                    assert all(torch.equal(*pair) for pair in zip(inputs, others, strict=True)), name
             elif name == "replaced" and not same_lines:
                 assert [row.reason for row in value] == [row.reason for row in found]
             else:
