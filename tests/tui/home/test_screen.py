@@ -267,7 +267,7 @@ def test_a_folder_that_is_a_file_is_said(drive, seen, record) -> None:
 
 def test_broken_preferences_are_ignored(record, drive, seen, tmp_path: Path) -> None:
     record("one")
-    (tmp_path / "state/workbench").mkdir(parents=True)
+    (tmp_path / "state/workbench").mkdir(parents=True, exist_ok=True)
     (tmp_path / "state/workbench/tui.json").write_text('{"theme": "no such", "pane": 7')
 
     async def steps(pilot) -> None:
