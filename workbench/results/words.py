@@ -171,7 +171,9 @@ def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str
             margin = f"{metric.number(compared.margin)} {metric.difference_unit}"
             yield f"{metric.label}: equivalent to {compared.against}, within {margin}: {sizes}."
         else:
-            against = f"{compared.against} with {_seeds(compared.num_seeds)}"
+            # Settled cells may have fewer seeds than those that are still open.
+            num_seeds = min(len(compared.gains[cell].per_seed) for cell in cells)
+            against = f"{compared.against} with {_seeds(num_seeds)}"
             yield f"{metric.label}: open against {against}: {_open_cells(metric, compared, cells)}."
 
 
