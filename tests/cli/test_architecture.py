@@ -118,7 +118,7 @@ def test_a_fork_starts_with_its_parents_state(learned) -> None:
         (["auto", "--architecture", "--stage", "0"], "no stage 0 here"),
         (["auto", "--over-time"], "--over-time needs --architecture"),
         (["auto", "--costs"], "--costs needs --architecture"),
-        (["auto", "--figure", "x.png"], "--gradients and --architecture"),
+        (["auto", "--figure", "x.png"], "--gradients, --architecture and --detections"),
         (["auto", "--architecture", "--gradients", "--figure", "x.png"], "exactly one of"),
         (["auto", "--architecture", "--stage", "3"], "no stage 3 here; there are masks of: 1, 2"),
         (["auto", "--architecture", "--against", "manul"], "did you mean 'manual'"),

@@ -91,7 +91,7 @@ def test_gradients_are_drawn(diagnosed) -> None:
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (["--figure", "one.png"], "--gradients and --architecture"),
+        (["--figure", "one.png"], "--gradients, --architecture and --detections"),
         (["--gradients", "--figure", "one.gif"], "unknown figure format '.gif'"),
         (["--gradients", "--figure", "runs/one/run.toml/one.png"], "name another with --figure FILE"),
     ],
