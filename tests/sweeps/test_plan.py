@@ -160,6 +160,13 @@ def test_processes_share_the_seeds_but_none_is_split(cells, workers, total_s, gp
     assert made.run_s == {"a": 25.0, "b": 45.0}
 
 
+def test_a_cell_without_steps_is_forecast_beside_others(cells):
+    still = Cell("teacher", {}, RunConfig.parse({"train": {"num_steps": 0}}))
+    costs = COSTS | {"teacher": RunForecast(0, 20, 0.0, 0.0, 0.0, 2, 7.0, 0.0, 5.0, 100.0, 1e3, 1, detector_s=30.0)}
+    made = make_forecast(list(groups([*cells, still], [0])), costs, 1000.0)
+    assert made.run_s == {"a": 25.0, "b": 45.0, "teacher": 37.0}
+
+
 @pytest.fixture
 def passing(monkeypatch):
     """``passing(seconds)``: lets time go by for clocks."""

@@ -80,8 +80,11 @@ class RunForecast:
         return self.num_steps * self.batch_size / self.training_s if self.num_steps else 0.0
 
     def at(self, num_steps: int) -> "RunForecast":
-        """The forecast of the same run with another number of steps, and as many evaluations."""
-        ratio = num_steps / self.num_steps
+        """The forecast of the same run with another number of steps, and as many evaluations.
+
+        A run without steps (``train.num_steps=0``) has shown no pace: its training still counts as none.
+        """
+        ratio = num_steps / self.num_steps if self.num_steps else 0.0
         seconds = {name: ratio * getattr(self, name) for name in ("learn_s", "waiting_s", "teacher_s")}
         return replace(self, num_steps=num_steps, **seconds)
 
