@@ -63,6 +63,13 @@ def test_bad_input_is_one_line(workbench, arguments: list[str], remedy: str) -> 
     assert result.out == ""
 
 
+@pytest.mark.parametrize("command", [("bench", "step"), ("doctor",)])
+def test_a_run_without_steps_has_none_to_measure(workbench, tiny_recipe: str, command: tuple[str, ...]) -> None:
+    result = workbench(*command, "--recipe", tiny_recipe, "--set", "train.num_steps=0")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "--set train.num_steps=N" in result.err
+
+
 def test_help_shows_examples(workbench) -> None:
     assert "workbench bench losses --case mixture --batch 8192" in workbench("bench", "losses", "--help").out
 

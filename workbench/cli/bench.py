@@ -15,7 +15,7 @@ from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, Trust
 from workbench.cli.output import DASH, errors, print_json, print_line, print_note, print_rows
 from workbench.config.toml import load_recipe
 from workbench.errors import unknown
-from workbench.preflight.precheck import check_config
+from workbench.preflight.precheck import check_config, check_steps
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,9 @@ def step(
         workbench bench step --recipe tinyclip-affinity --set train.batch_size=64
         workbench bench step --trace step.json
     """
-    check_config(load_recipe(recipe, overrides), DEFAULT_RUNS)
+    asked = load_recipe(recipe, overrides)
+    check_config(asked, DEFAULT_RUNS)
+    check_steps(asked)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch loads: silences its profiler's log
     from workbench.bench.step import check_trace_path, step_bench, step_config, traced
 

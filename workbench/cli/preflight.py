@@ -32,7 +32,7 @@ from workbench.errors import print_error
 from workbench.files import resolved, write_atomically
 from workbench.preflight.calibrate import Calibration, WeightedShare, shares_of
 from workbench.preflight.calibrate import calibrate as propose
-from workbench.preflight.precheck import check_config
+from workbench.preflight.precheck import check_config, check_steps
 from workbench.process import check_single_process
 from workbench.progress import phase
 
@@ -95,6 +95,7 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
     config = load_recipe(recipe, overrides)
 
     check_config(config, runs)
+    check_steps(config)
 
     with phase("loading PyTorch"):
         from workbench.preflight.doctor import examine_run

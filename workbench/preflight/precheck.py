@@ -22,6 +22,12 @@ DETECTOR_METRICS = ("box_ap", "mask_ap")
 NEVER_MEASURED = ("affinity_entropy", "loss_", "_kept")  # names with labels for figures, but not evaluation metrics
 
 
+def check_steps(config: RunConfig) -> None:
+    """Refuse a run without training steps where these are to be measured. Raises ValueError."""
+    if not config.train.num_steps:
+        raise ValueError("the run has no training steps to measure (train.num_steps = 0): --set train.num_steps=N")
+
+
 def check_config(config: RunConfig, runs_dir: Path) -> None:
     """Refuse a run whose losses, models or data do not exist.
 
