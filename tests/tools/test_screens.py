@@ -18,7 +18,7 @@ def test_the_screenshots_need_no_web_font(tmp_path: Path) -> None:
     EventLog(run.events_file).append(RunFinished(run="one", step=10, state="finished", elapsed_s=1.0))
     subprocess.run([sys.executable, TOOL, tmp_path / "runs", tmp_path / "out"], check=True, capture_output=True)
     images = sorted((tmp_path / "out").iterdir())
-    assert [image.stem for image in images] == ["tui_affinity", "tui_loss", "tui_runs", "tui_study"]
+    assert [image.stem for image in images] == ["tui_affinity", "tui_loss", "tui_runs", "tui_study", "tui_workspace"]
     for image in images:
         svg = image.read_text()
         assert "@font-face" not in svg
