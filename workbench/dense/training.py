@@ -8,6 +8,7 @@ Shape letters: B images · M objects of an image · H, W pixels.
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -124,8 +125,7 @@ class DetectorTraining:
     def _index(self, position: int) -> int:
         """The image at a position: every epoch is a permutation of all images."""
         epoch, place = divmod(position, len(self._data.train))
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, "detector epoch", epoch))
-        return int(torch.randperm(len(self._data.train), generator=generator)[place])
+        return int(_permutation(derive_seed(self._seed, "detector epoch", epoch), len(self._data.train))[place])
 
     def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One optimizer step, counted from 0; returns the losses, 0-d on the device.
@@ -208,6 +208,11 @@ class DetectorTraining:
                 self._optimizer.state[parameter] = {
                     one: value.to(_home(one, parameter)) for one, value in state.items()
                 }
+
+
+@lru_cache(maxsize=2)  # batches made ahead may be of two epochs
+def _permutation(seed: int, size: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
 
 
 def learning_rate(step: int, num_steps: int, peak: float) -> float:

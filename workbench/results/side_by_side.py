@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from workbench.config.study import Study
 from workbench.results.facts import machine_of
@@ -19,11 +18,6 @@ from workbench.runs.studies import stored_name
 from workbench.statistics.rank_agreement import AGREE, Agreement, rank_agreement, tau_text
 from workbench.statistics.verdict import SETTLED, pooled_spread
 from workbench.views.metrics import MetricLabel
-
-if TYPE_CHECKING:
-    pass
-
-MOST_COLORS = 4  # sweeps that a figure of differences can tell apart
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _lines(side: SideBySide, figures: Sequence[str]) -> Iterator[str]:
 
 def sweeps_table(side: SideBySide) -> tuple[list[str], list[list[str]]]:
     """Columns, and a line for each sweep: its data, length, cost and agreement."""
-    final = to_last(side)
+    final, seconds_of = to_last(side), cpu_s(side)
     with_paper = [metric for metric in side.metrics if any(metric.name in one.agreement for one in side.reports)]
     columns = [
         "sweep",
@@ -102,7 +102,7 @@ def sweeps_table(side: SideBySide) -> tuple[list[str], list[list[str]]]:
     columns += [f"τ with the last, {metric.label}" for metric in side.metrics]
     rows = []
     for name, report in side.by_name.items():
-        made, seconds = report.made_on, cpu_s(side)[name]
+        made, seconds = report.made_on, seconds_of[name]
         about = [name, "; ".join(made.pairs), _steps(report), duration(seconds) if seconds else ""]
         orders = [report.agreement.get(metric.name) for metric in with_paper]
         orders += [final.get(name, {}).get(metric.name) for metric in side.metrics]
@@ -149,10 +149,11 @@ def write_side_by_side(side: SideBySide, folder: Path, formats: Sequence[str] = 
 
 def sweeps_document(side: SideBySide, files: Sequence[str] = ()) -> dict[str, Any]:
     """The document of ``report --json``."""
+    seconds = cpu_s(side)
     return {
         "study": side.study.name,
         "question": side.study.question,
-        "sweeps": [document(report) | {"cpu_s": cpu_s(side)[report.table.name]} for report in side.reports],
+        "sweeps": [document(report) | {"cpu_s": seconds[report.table.name]} for report in side.reports],
         "same_verdicts": {metric.name: same_verdicts(side, metric.name) for metric in side.metrics},
         "findings": shared_findings(side),
         "files": list(files),
